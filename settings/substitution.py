@@ -1,0 +1,59 @@
+"""Variables and secrets in configuration values.
+
+``${VAR}``, ``${VAR:-default}`` and ``${VAR:?message}`` stand for environment variables. A value
+that is ``file:PATH`` in a field that takes a secret stands for the file's content.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from schemas.errors import ConfigurationError
+
+_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?:(:-|:\?)([^}]*))?\}")
+_USERINFO: Final = re.compile(r"(?<=://)([^/@:\s]*):([^/@\s]*)@")
+
+
+def expand(value: Any, environment: Mapping[str, str], *, origin: str) -> Any:
+    """Replace variables in every string of ``value``. Raises `ConfigurationError` for one that is not set."""
+    if isinstance(value, str):
+        return _VARIABLE.sub(lambda match: _lookup(match, environment, origin), value)
+    if isinstance(value, dict):
+        return {key: expand(item, environment, origin=f"{origin}.{key}") for key, item in value.items()}
+    if isinstance(value, list):
+        return [expand(item, environment, origin=origin) for item in value]
+    return value
+
+
+def secret(value: str, *, origin: str) -> str:
+    """The secret that ``value`` is, or names as ``file:PATH``. Raises `ConfigurationError`."""
+    if not value.startswith("file:"):
+        return value
+    path = value.removeprefix("file:")
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigurationError(f"{origin}: cannot read the secret file {path}: {error.strerror}") from error
+
+
+def redact(text: str) -> str:
+    """``text`` without the passwords of URLs in it."""
+    return _USERINFO.sub(r"\1:***@", text)
+
+
+def _lookup(match: re.Match[str], environment: Mapping[str, str], origin: str) -> str:
+    name, operator, rest = match[1], match[2], match[3]
+    found = environment.get(name)
+    if found:
+        return found
+    if operator == ":-":
+        return str(rest)
+    if found is not None and operator is None:
+        return found
+    raise ConfigurationError(
+        f"{origin}: the variable {name} is not set" + (f": {rest}" if operator == ":?" else ""),
+        remedy=f"set {name}, or write ${{{name}:-default}}",
+    )
