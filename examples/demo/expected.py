@@ -1,0 +1,62 @@
+"""What the windows must be: computed from the CSV in plain Python, with nothing of the product in it."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+START = datetime(2010, 5, 9, tzinfo=UTC)
+STEP = timedelta(seconds=5)
+CHANNELS = ("humidity", "temperature")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Window(NamedTuple):
+    start: datetime
+    end: datetime
+    device: str
+    channel: str
+
+
+class Statistics(NamedTuple):
+    count: int
+    sum: float
+    mean: float
+    min: float
+    max: float
+
+
+def readings(path: Path) -> Iterator[tuple[datetime, str, str, float]]:
+    """Time, device, channel and value of every reading of a recording; rows that hold none are passed over."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        for row in csv.DictReader(file):
+            try:
+                time = START + (int(row["reading"]) - 1) * STEP
+                values = [(channel, float(row[channel])) for channel in CHANNELS]
+            except (TypeError, ValueError):
+                continue
+            for channel, value in values:
+                yield time, f"mote-{row['mote_id']}", channel, value
+
+
+def windows(
+    events: Iterable[tuple[datetime, str, str, float]], size: timedelta, every: timedelta
+) -> dict[Window, Statistics]:
+    """Windows of ``size``, one beginning ``every`` so long, aligned to 1970."""
+    values: dict[Window, list[float]] = defaultdict(list)
+    for time, device, channel, value in events:
+        start = EPOCH + (time - EPOCH) // every * every
+        while start > time - size:
+            values[Window(start, start + size, device, channel)].append(value)
+            start -= every
+    return {window: _statistics(of) for window, of in values.items()}
+
+
+def _statistics(values: list[float]) -> Statistics:
+    total = math.fsum(values)
+    return Statistics(len(values), total, total / len(values), min(values), max(values))
