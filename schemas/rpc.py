@@ -2,7 +2,8 @@
 
 The gateway opens the connection and both sides may call. Gateway → master: `register` once per
 connection, then `heartbeat`, and `report` when something happens. Master → gateway: `ping`,
-`get_status`, `list`. Times are µs since 1970, UTC.
+`get_status`, `list`, and the notification `superseded` before it closes a connection whose gateway
+has connected again with a newer epoch. Times are µs since 1970, UTC.
 """
 
 from __future__ import annotations
@@ -12,6 +13,28 @@ from typing import Any, Final, Literal
 import msgspec
 
 PATH: Final = "/rpc/gateway"
+#: The longest message either side accepts; a longer one closes the connection.
+MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
+
+# Codes of errors: those of JSON-RPC 2.0, section 5.1, and the master's own.
+PARSE_ERROR: Final = -32700
+INVALID_REQUEST: Final = -32600
+METHOD_NOT_FOUND: Final = -32601
+INVALID_PARAMS: Final = -32602
+INTERNAL_ERROR: Final = -32603
+#: `register` was refused; ``data`` says what to do. The same registration will be refused again.
+REFUSED: Final = -32001
+#: The gateway's id is in use, or was, with a newer epoch. The connection is closed after it.
+STALE_EPOCH: Final = -32002
+#: Called before `register`, or for another gateway than the one registered.
+NOT_REGISTERED: Final = -32003
+#: The master cannot serve it now; trying again later helps.
+BUSY: Final = -32004
+
+# Codes with which the master closes the WebSocket (RFC 6455, section 7.4.2: 4000-4999 are private).
+CLOSE_STALE_EPOCH: Final = 4409
+CLOSE_NOT_REGISTERED: Final = 4408
+CLOSE_FORGOTTEN: Final = 4410
 
 Grouping = Literal["grouped", "single"]
 Direction = Literal["in", "out", "both"]
@@ -119,6 +142,13 @@ class Report(msgspec.Struct, frozen=True):
     application: str
     detail: str
     time: int
+
+
+class Superseded(msgspec.Struct, frozen=True):
+    """Parameters of `superseded`: the epoch that took the place of the one spoken to."""
+
+    gateway: str
+    epoch: int
 
 
 class Request(msgspec.Struct, frozen=True, omit_defaults=False):
