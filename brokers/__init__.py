@@ -1,7 +1,7 @@
 """Message brokers behind one contract (`brokers.contract`); `connect` finds the one a URL names."""
 
-from brokers.contract import Broker, Capabilities, Delivery, LogReader, Message, Publisher, QueueReader, Record
 from brokers.connect import connect
+from brokers.contract import Broker, Capabilities, Delivery, LogReader, Message, Publisher, QueueReader, Record
 from brokers.errors import BrokerError, BrokerRefused, BrokerUnavailable, OffsetExpired, PublishError
 
 __all__ = [

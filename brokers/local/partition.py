@@ -1,0 +1,216 @@
+"""One partition: an SQLite file in WAL mode with a row per record.
+
+Invariants, held by every committed transaction:
+
+- offsets are ``begin … next - 1`` without holes, and each is used once for ever;
+- ``append_time`` never falls with the offset;
+- ``position`` is the sum of the sizes (key and value, bytes) of all records before, also of those deleted since;
+- ``checksum`` is the CRC-32 of key and value.
+
+`synchronous=FULL` makes a commit wait for the disk, and a reader sees only what has been committed, so nobody
+reads a record that a power failure takes back.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple, TypeVar
+from zlib import crc32
+
+from brokers.contract import Record
+
+T = TypeVar("T")
+
+FORMAT: Final = 1
+_APPLICATION_ID: Final = 0x696F746C
+#: Records of 1 kB fit without overflow pages, and a commit of one small record writes few bytes.
+_PAGE_BYTES: Final = 8192
+_WAL_BYTES: Final = 8 << 20
+_PRAGMAS: Final = (
+    "PRAGMA synchronous=FULL",
+    f"PRAGMA wal_autocheckpoint={_WAL_BYTES // _PAGE_BYTES}",
+    f"PRAGMA journal_size_limit={2 * _WAL_BYTES}",
+    "PRAGMA cache_size=-512",
+    "PRAGMA temp_store=MEMORY",
+)
+_SCHEMA: Final = (
+    f"PRAGMA page_size={_PAGE_BYTES}",
+    "PRAGMA auto_vacuum=INCREMENTAL",
+    "PRAGMA journal_mode=WAL",
+    """CREATE TABLE records (
+        "offset" INTEGER PRIMARY KEY, append_time INTEGER NOT NULL, position INTEGER NOT NULL,
+        checksum INTEGER NOT NULL, "key" BLOB NOT NULL, value BLOB NOT NULL)""",
+    """CREATE TABLE state (
+        "begin" INTEGER NOT NULL, next INTEGER NOT NULL, last_time INTEGER NOT NULL,
+        begin_position INTEGER NOT NULL, next_position INTEGER NOT NULL)""",
+    "INSERT INTO state VALUES (0, 0, 0, 0, 0)",
+    f"PRAGMA application_id={_APPLICATION_ID}",
+    f"PRAGMA user_version={FORMAT}",
+)
+_RETENTION_ROWS: Final = 2_000
+_VACUUM_PAGES: Final = 256
+_CONTENDED: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+class Retention(NamedTuple):
+    """How much to keep: bytes of keys and values, and age in µs. Zero means no limit."""
+
+    bytes: int = 0
+    age: int = 0
+
+
+class State(NamedTuple):
+    """What a partition holds: offsets ``begin … next - 1``; positions are bytes since its beginning."""
+
+    begin: int
+    next: int
+    last_time: int
+    begin_position: int
+    next_position: int
+
+
+def make_partition_file(path: Path) -> None:
+    """Make an empty partition and see it on disk. Raises `OSError` or `sqlite3.Error`."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        for statement in _SCHEMA:
+            connection.execute(statement)
+    finally:
+        connection.close()
+
+
+class Partition:
+    """An open partition file. Methods raise `sqlite3.Error`, and `TimeoutError` when others held it until the deadline.
+
+    ``closing`` ends every wait. Deadlines are of `time.monotonic`.
+    """
+
+    def __init__(self, path: Path, closing: threading.Event) -> None:
+        self._closing = closing
+        self._connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=0
+        )
+        try:
+            for pragma in _PRAGMAS:
+                self._connection.execute(pragma)
+            self.inode = path.stat().st_ino
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def state(self, *, deadline: float) -> State:
+        return self._patiently(lambda: State(*self._connection.execute("SELECT * FROM state").fetchone()), deadline)
+
+    def append(self, entries: Sequence[tuple[bytes, bytes]], *, now: int, deadline: float) -> State:
+        """Append keys and values in one transaction; when this returns they are on disk. ``now`` is µs since 1970."""
+        execute = self._connection.execute
+        self._patiently(lambda: execute("BEGIN IMMEDIATE"), deadline)
+        try:
+            state = State(*execute("SELECT * FROM state").fetchone())
+            append_time = max(now, state.last_time)
+            rows = []
+            position = state.next_position
+            for offset, (key, value) in enumerate(entries, start=state.next):
+                rows.append((offset, append_time, position, crc32(value, crc32(key)), key, value))
+                position += len(key) + len(value)
+            self._connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)", rows)
+            after = state._replace(next=state.next + len(rows), last_time=append_time, next_position=position)
+            execute("UPDATE state SET next = ?, last_time = ?, next_position = ?", (after.next, append_time, position))
+            execute("COMMIT")
+            return after
+        except BaseException:
+            self._rollback()
+            raise
+
+    def read(self, offset: int, *, max_records: int, max_bytes: int, deadline: float) -> list[Record]:
+        """The records from ``offset`` on: at least one when there is one."""
+        return self._patiently(lambda: self._read(offset, max_records, max_bytes), deadline)
+
+    def _read(self, offset: int, max_records: int, max_bytes: int) -> list[Record]:
+        records: list[Record] = []
+        add, new, left = records.append, tuple.__new__, max_bytes
+        rows = self._connection.execute(
+            'SELECT "offset", append_time, "key", value, checksum FROM records WHERE "offset" >= ? ORDER BY "offset" LIMIT ?',
+            (offset, max(1, max_records)),
+        )
+        for number, append_time, key, value, checksum in rows:
+            left -= len(value)
+            if left < 0 and records:
+                break
+            if crc32(value, crc32(key)) != checksum:
+                value = b""
+            add(new(Record, (number, append_time, key.decode(errors="replace"), value)))
+        rows.close()  # ends the read transaction, which would hold up checkpoints
+        return records
+
+    def first_at(self, time: int, *, deadline: float) -> int:
+        """The first offset with an append time of at least ``time`` (µs since 1970), or the next one."""
+        return self._patiently(lambda: self._first("append_time", time), deadline)
+
+    def trim(self, retention: Retention, *, now: int, deadline: float) -> None:
+        """Delete what ``retention`` does not keep, a bounded number of records, but never the newest one."""
+        state = self.state(deadline=deadline)
+        keep_from = state.begin
+        if retention.bytes and state.next_position - state.begin_position > retention.bytes:
+            keep_from = self._first("position", state.next_position - retention.bytes)
+        if retention.age:
+            keep_from = max(keep_from, self._first("append_time", now - retention.age))
+        keep_from = min(keep_from, state.next - 1, state.begin + _RETENTION_ROWS)
+        if keep_from > state.begin:
+            self._delete_before(keep_from, deadline)
+
+    def _delete_before(self, offset: int, deadline: float) -> None:
+        execute = self._connection.execute
+        self._patiently(lambda: execute("BEGIN IMMEDIATE"), deadline)
+        try:
+            # Another process may have deleted more in the meantime: then there is no such record and nothing to do.
+            kept = execute('SELECT position FROM records WHERE "offset" = ?', (offset,)).fetchone()
+            if kept is not None:
+                execute('DELETE FROM records WHERE "offset" < ?', (offset,))
+                execute('UPDATE state SET "begin" = ?, begin_position = ?', (offset, kept[0]))
+            execute("COMMIT")
+        except BaseException:
+            self._rollback()
+            raise
+        free, pages = (execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
+        if free > max(2 * _VACUUM_PAGES, pages // 4):
+            execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+
+    def _first(self, column: str, least: int) -> int:
+        """Binary search for the first offset whose ``column``, which never falls, is at least ``least``."""
+        state = State(*self._connection.execute("SELECT * FROM state").fetchone())
+        low, high = state.begin, state.next
+        query = f'SELECT {column} FROM records WHERE "offset" = ?'  # noqa: S608  (one of our own columns)
+        while low < high:
+            middle = (low + high) // 2
+            row = self._connection.execute(query, (middle,)).fetchone()
+            if row is None or row[0] < least:  # None: deleted since the state was read
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def _rollback(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def _patiently(self, action: Callable[[], T], deadline: float) -> T:
+        """Do ``action``, again while another process holds the file, until the deadline or `close`."""
+        while True:
+            try:
+                return action()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in _CONTENDED:
+                    raise
+                if time.monotonic() >= deadline:
+                    raise TimeoutError("another process held the file until the deadline") from error
+            if self._closing.wait(random.uniform(0.0005, 0.005)):
+                raise TimeoutError("closed while waiting for another process")

@@ -1,0 +1,143 @@
+"""Appending to partitions: one transaction, and so one fsync, for all messages of a call that go to one partition."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from brokers.contract import Message
+from brokers.errors import BrokerError, PublishError
+from brokers.local.failures import describe
+from brokers.local.files import OpenPartitions
+from brokers.local.layout import Layout, partition_of
+from brokers.local.partition import Partition, Retention
+from schemas.errors import ConfigurationError
+from schemas.topics import check_topic
+
+#: Seconds between looks at what retention lets go, per partition.
+_TRIM_EVERY: Final = 1.0
+
+
+class LocalPublisher:
+    """See `brokers.contract.Publisher`."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        partitions: int,
+        max_message_bytes: int,
+        retention: Retention,
+        clock: Callable[[], int],
+    ) -> None:
+        self._layout = layout
+        self._new_partitions = partitions
+        self._max_message_bytes = max_message_bytes
+        self._retention = retention
+        self._clock = clock
+        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._files = OpenPartitions(layout, self._closing)
+        self._counts: dict[str, tuple[int, int]] = {}
+        self._trim_at: dict[tuple[str, int], float] = {}
+
+    def publish(self, messages: Sequence[Message], *, timeout: float = 30.0) -> None:
+        deadline = time.monotonic() + timeout
+        failures: dict[int, Exception] = {}
+        refused: dict[int, Exception] = {}
+        with self._lock:
+            for (topic, partition), members in self._grouped(messages, deadline, failures, refused).items():
+                try:
+                    self._append(topic, partition, [messages[index] for index in members], deadline)
+                except (BrokerError, sqlite3.Error, OSError) as error:
+                    reason = error if isinstance(error, BrokerError) else describe(self._layout, topic, partition, error)
+                    failures.update(dict.fromkeys(members, reason))
+                    self._files.forget(topic, partition)
+        if failures or refused:
+            raise _publish_error(len(messages), failures, refused)
+
+    def close(self) -> None:
+        self._closing.set()
+        with self._lock:
+            self._files.close()
+
+    def _grouped(
+        self,
+        messages: Sequence[Message],
+        deadline: float,
+        failures: dict[int, Exception],
+        refused: dict[int, Exception],
+    ) -> dict[tuple[str, int], list[int]]:
+        """Positions in ``messages`` by partition, in order; those that cannot be sent go to the other two."""
+        groups: dict[tuple[str, int], list[int]] = {}
+        counts: dict[str, int | Exception] = {}
+        for index, message in enumerate(messages):
+            if len(message.value) > self._max_message_bytes:
+                refused[index] = PublishError(
+                    f"{self._layout.url}: topic {message.topic!r}: a message of {len(message.value)} bytes is too large,"
+                    f" {self._max_message_bytes} are allowed",
+                    unacknowledged=(index,),
+                    remedy="raise max_message_bytes in the URL",
+                )
+                continue
+            count = counts.get(message.topic)
+            if count is None:
+                count = counts[message.topic] = self._count(message.topic, deadline)
+            if isinstance(count, ConfigurationError):
+                refused[index] = count
+            elif isinstance(count, Exception):
+                failures[index] = count
+            else:
+                groups.setdefault((message.topic, partition_of(message.key, count)), []).append(index)
+        return groups
+
+    def _count(self, topic: str, deadline: float) -> int | Exception:
+        """How many partitions the topic has, made if it has none; or why this cannot be known."""
+        try:
+            check_topic(topic)
+            folder = self._layout.path(topic, 0).parent
+            changed = folder.stat().st_mtime_ns if folder.exists() else -1
+            known = self._counts.get(topic)
+            if known is not None and known[0] == changed:
+                return known[1]
+            count = self._layout.count(topic) or self._layout.create(topic, self._new_partitions, deadline=deadline)
+            self._counts[topic] = (changed, count)
+            return count
+        except (BrokerError, ConfigurationError) as error:
+            return error
+        except (sqlite3.Error, OSError) as error:
+            return describe(self._layout, topic, 0, error)
+
+    def _append(self, topic: str, partition: int, messages: Sequence[Message], deadline: float) -> None:
+        if self._closing.is_set():
+            raise TimeoutError("the publisher is closed")
+        file = self._files.get(topic, partition)
+        if file is None:
+            raise FileNotFoundError(2, "is gone", str(self._layout.path(topic, partition)))
+        now = self._clock()
+        file.append([(message.key.encode(), message.value) for message in messages], now=now, deadline=deadline)
+        self._trim(topic, partition, file, now)
+
+    def _trim(self, topic: str, partition: int, file: Partition, now: int) -> None:
+        if self._retention == Retention() or time.monotonic() < self._trim_at.get((topic, partition), 0.0):
+            return
+        try:
+            file.trim(self._retention, now=now, deadline=time.monotonic() + 0.1)
+        except (sqlite3.Error, TimeoutError):
+            # The messages are on disk; what is too old goes at the next look.
+            self._files.forget(topic, partition)
+        self._trim_at[topic, partition] = time.monotonic() + _TRIM_EVERY
+
+
+def _publish_error(count: int, failures: dict[int, Exception], refused: dict[int, Exception]) -> PublishError:
+    first = next(iter((failures or refused).values()))
+    unacknowledged = tuple(sorted({*failures, *refused}))
+    return PublishError(
+        f"{len(unacknowledged)} of {count} messages not stored: {getattr(first, 'message', first)}",
+        unacknowledged=unacknowledged,
+        refused=tuple(sorted(refused)),
+        remedy=getattr(first, "remedy", ""),
+    )
