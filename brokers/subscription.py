@@ -13,13 +13,12 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
-import structlog
-
 from brokers.contract import Broker, Delivery, LogReader, QueueReader
 from brokers.errors import OffsetExpired
 from brokers.positions import MemoryPositions, Place, Positions
 from schemas.errors import ConfigurationError
 from schemas.topics import check_topic
+from telemetry.logs import logger
 
 Start = Literal["beginning", "end"]
 
@@ -92,7 +91,7 @@ class LogSubscription:
         self._again: deque[Delivery] = deque()
         self._look_at = 0.0
         self._closing = threading.Event()
-        self._log = structlog.get_logger().bind(component="subscription", broker=self._url, group=group)
+        self._log = logger("subscription", broker=self._url, group=group)
 
     def poll(self, *, max_messages: int, timeout: float) -> Sequence[Delivery]:
         """See `brokers.contract.QueueReader.poll`.

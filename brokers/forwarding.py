@@ -1,0 +1,165 @@
+"""Moving messages from topics of one broker into the same topics of another, each at least once and unchanged.
+
+The order of work is the guarantee: read, publish, wait until the target has taken responsibility, acknowledge.
+Whoever dies in between moves some messages again. Order per key holds: a batch is published whole before the
+next one is read. In memory there is one batch.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from brokers.backoff import Backoff
+from brokers.contract import Broker, Delivery, Message, Publisher, QueueReader
+from brokers.errors import BrokerRefused, BrokerUnavailable, PublishError
+from brokers.positions import Positions
+from brokers.subscription import MAX_BYTES, LogSubscription, subscribe
+from schemas.errors import ConfigurationError
+from telemetry.logs import logger
+
+MAX_MESSAGES: Final = 1_000
+_POLL_SECONDS: Final = 0.5
+_PUBLISH_SECONDS: Final = 30.0
+#: Seconds between measurements of the lag, each with a line of log when something was moved.
+_MEASURE_EVERY: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a forwarder has done since it was made. ``lag`` is in records, None where the source cannot say."""
+
+    messages: int = 0
+    bytes: int = 0
+    #: Messages left out because the target will never take them.
+    refused: int = 0
+    #: Attempts that failed and were made again.
+    retries: int = 0
+    lag: int | None = None
+    connected: bool = False
+
+
+class Forwarder:
+    """Moves ``topics`` of ``source`` to ``target`` until told to stop.
+
+    ``positions`` are where it is in a log. A message that the target refuses for good (too large, say) ends
+    `run` with `BrokerRefused`, unless ``skip_refused``: then it is counted, logged and left out.
+    """
+
+    def __init__(
+        self,
+        source: Broker,
+        topics: Sequence[str],
+        target: Broker,
+        *,
+        group: str,
+        positions: Positions | None = None,
+        skip_refused: bool = False,
+    ) -> None:
+        if not target.capabilities.log:
+            raise ConfigurationError(f"{target.url} is a queue, not a log", remedy="relay into local:DIR or a Kafka cluster")
+        if source.url == target.url:
+            raise ConfigurationError(f"{target.url} is both source and target", remedy="name another log as target")
+        self._source = source
+        self._topics = topics
+        self._target = target
+        self._group = group
+        self._positions = positions
+        self._skip_refused = skip_refused
+        self._backoff = Backoff()
+        self._batch = MAX_MESSAGES
+        self._measure_at = 0.0
+        self._told = 0
+        self._log = logger("relay", source=source.url, target=target.url)
+        self.source_url = source.url
+        self.progress = Progress()
+
+    def run(self, stopping: threading.Event) -> None:
+        """Move messages until ``stopping`` is set; the batch in hand is then finished or left unacknowledged.
+
+        A broker that is away is tried again without end, because the source keeps what is waiting. Raises
+        `BrokerRefused` and `ConfigurationError`.
+        """
+        while not stopping.is_set():
+            try:
+                self._move(stopping)
+            except BrokerUnavailable as error:
+                self._pause(error, stopping)
+        self.progress = replace(self.progress, connected=False)
+
+    def _move(self, stopping: threading.Event) -> None:
+        """Move until told to stop. Raises `BrokerUnavailable` when the source is away."""
+        reader = subscribe(self._source, self._topics, group=self._group, positions=self._positions, start="beginning")
+        publisher = self._target.publisher()
+        try:
+            while not stopping.is_set():
+                deliveries = reader.poll(max_messages=self._batch, timeout=_POLL_SECONDS)
+                self.progress = replace(self.progress, connected=True)
+                if deliveries:
+                    if not self._publish(publisher, deliveries, stopping):
+                        return
+                    reader.acknowledge(deliveries)
+                    self._count(deliveries)
+                    self._backoff.reset()
+                self._measure(reader)
+        finally:
+            publisher.close()
+            reader.close()
+
+    def _publish(self, publisher: Publisher, deliveries: Sequence[Delivery], stopping: threading.Event) -> bool:
+        """Whether all are in the target; false when told to stop while it is away."""
+        pending = [Message(delivery.topic, delivery.key, delivery.value) for delivery in deliveries]
+        while True:
+            try:
+                publisher.publish(pending, timeout=_PUBLISH_SECONDS)
+                return True
+            except PublishError as error:
+                if error.refused:
+                    self._refuse(pending, error)
+                pending = [pending[index] for index in error.unacknowledged if index not in set(error.refused)]
+                if not pending:
+                    return True
+                self._pause(error, stopping)
+            except BrokerUnavailable as error:
+                self._pause(error, stopping)
+            if stopping.is_set():
+                return False
+
+    def _refuse(self, pending: Sequence[Message], error: PublishError) -> None:
+        if not self._skip_refused:
+            raise BrokerRefused(
+                error.message, remedy=f"{error.remedy}; or leave such messages out with --skip-refused".lstrip("; ")
+            ) from error
+        for index in error.refused:
+            message = pending[index]
+            self._log.error(
+                "left out: refused", topic=message.topic, key=message.key, bytes=len(message.value), why=error.message
+            )
+        self.progress = replace(self.progress, refused=self.progress.refused + len(error.refused))
+
+    def _pause(self, error: PublishError | BrokerUnavailable, stopping: threading.Event) -> None:
+        seconds = self._backoff.next()
+        self._log.warning("trying again", why=error.message, remedy=error.remedy, seconds=round(seconds, 2))
+        self.progress = replace(self.progress, retries=self.progress.retries + 1, connected=False)
+        stopping.wait(seconds)
+
+    def _count(self, deliveries: Sequence[Delivery]) -> None:
+        size = sum(len(delivery.value) for delivery in deliveries)
+        self.progress = replace(
+            self.progress, messages=self.progress.messages + len(deliveries), bytes=self.progress.bytes + size
+        )
+        # A queue bounds a poll by its count alone; with the size of the last batch this bounds its bytes.
+        self._batch = max(1, min(MAX_MESSAGES, MAX_BYTES * len(deliveries) // max(1, size)))
+
+    def _measure(self, reader: QueueReader) -> None:
+        if time.monotonic() < self._measure_at:
+            return
+        self._measure_at = time.monotonic() + _MEASURE_EVERY
+        if isinstance(reader, LogSubscription):
+            self.progress = replace(self.progress, lag=reader.lag())
+        if self.progress.messages != self._told:
+            self._told = self.progress.messages
+            self._log.info("moved", messages=self.progress.messages, bytes=self.progress.bytes, lag=self.progress.lag)
