@@ -1,0 +1,1 @@
+"""The WebSocket between a gateway and its master (`schemas.rpc`)."""

@@ -1,0 +1,50 @@
+"""Which schemas a topic may hold: those that one of them, its reader, can read."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, select, update
+
+from master.errors import Refused
+from master.store import tables as t
+from master.store.database import insert, upsert
+from schemas.registry import EventSchema, event_schema
+
+
+def admit(connection: Connection, topic: str, schema: EventSchema, *, time: int) -> bool:
+    """Note that ``schema`` is written to ``topic``; whether that is new.
+
+    A topic is read long after it was written, so its reader must read every schema it has ever held. A
+    schema that can becomes the reader; one that the reader can read joins; raises `Refused` for any other.
+    """
+    name = schema.fingerprint.hex()
+    table = t.topic_schemas
+    held = {
+        row.fingerprint: (event_schema(row.record), bool(row.reader))
+        for row in connection.execute(
+            select(table.c.fingerprint, table.c.reader, t.schemas.c.record)
+            .join(t.schemas, t.schemas.c.fingerprint == table.c.fingerprint)
+            .where(table.c.topic == topic)
+        )
+    }
+    if name in held:
+        return False
+    statement = insert(connection, t.schemas).on_conflict_do_nothing()
+    connection.execute(statement, {"fingerprint": name, "name": schema.name, "record": schema.text, "first_time": time})
+    refusals = [reason for old, _ in held.values() if (reason := _incompatibility(old, schema))]
+    if refusals:
+        reader = next(old for old, is_reader in held.values() if is_reader)
+        if _incompatibility(schema, reader):
+            raise Refused(
+                f"topic {topic}: schema {schema.name} ({name}) cannot read what the topic holds: {refusals[0]}",
+                remedy="give new fields a default and keep the types of old ones, or name the channel anew",
+            )
+    else:
+        connection.execute(update(table).where(table.c.topic == topic).values(reader=False))
+    upsert(connection, table, {"topic": topic, "fingerprint": name, "reader": not refusals, "first_time": time})
+    return True
+
+
+def _incompatibility(writer: EventSchema, reader: EventSchema) -> str | None:
+    from schemas.resolution import incompatibility
+
+    return incompatibility(writer, reader)
