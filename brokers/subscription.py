@@ -27,7 +27,7 @@ MAX_BYTES: Final = 16 << 20
 MAX_UNACKNOWLEDGED: Final = 10_000
 #: Seconds between looks for new partitions, while a topic does not exist and when all do.
 _LOOK_SOON: Final = 0.25
-_LOOK_EVERY: Final = 5.0
+_LOOK_EVERY: Final = 2.0
 #: Seconds to wait in one of several partitions before looking at the others again.
 _TURN: Final = 0.02
 

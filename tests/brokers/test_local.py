@@ -1,0 +1,31 @@
+"""The embedded log keeps the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from brokers import Message, connect
+from tests.brokers.contract import LogContract
+
+
+class TestLocal(LogContract):
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return f"local:{tmp_path}/log?max_message_bytes=1MB"
+
+    @pytest.fixture
+    def unavailable_url(self, tmp_path: Path) -> str:
+        (tmp_path / "file").write_text("not a directory")
+        return f"local:{tmp_path}/file/log"
+
+    @pytest.fixture
+    def expire(self, url: str) -> Callable[[str], None]:
+        def expire(topic: str) -> None:
+            with closing(connect(f"{url}&retention_bytes=1").publisher()) as publisher:
+                publisher.publish([Message(topic, "p", b"the newest")])
+
+        return expire
