@@ -39,7 +39,7 @@ TESTS = [
     "pytest-randomly>=3.16,<5",
     "pytest-timeout>=2.3,<3",
 ]
-LINT = ["mypy>=1.13,<3", "ruff>=0.8,<1"]
+LINT = ["mypy>=1.13,<3", "ruff>=0.8,<1", "types-jsonschema>=4.23,<5"]
 
 PACKAGES = (
     "schemas",
