@@ -52,7 +52,6 @@ _SCHEMA: Final = (
     f"PRAGMA application_id={_APPLICATION_ID}",
     f"PRAGMA user_version={FORMAT}",
 )
-_RETENTION_ROWS: Final = 2_000
 _VACUUM_PAGES: Final = 256
 _CONTENDED: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
@@ -155,15 +154,15 @@ class Partition:
         """The first offset with an append time of at least ``time`` (µs since 1970), or the next one."""
         return self._patiently(lambda: self._first("append_time", time), deadline)
 
-    def trim(self, retention: Retention, *, now: int, deadline: float) -> None:
-        """Delete what ``retention`` does not keep, a bounded number of records, but never the newest one."""
+    def trim(self, retention: Retention, *, now: int, most: int, deadline: float) -> None:
+        """Delete what ``retention`` does not keep: ``most`` records at a time, and never the newest one."""
         state = self.state(deadline=deadline)
         keep_from = state.begin
         if retention.bytes and state.next_position - state.begin_position > retention.bytes:
             keep_from = self._first("position", state.next_position - retention.bytes)
         if retention.age:
             keep_from = max(keep_from, self._first("append_time", now - retention.age))
-        keep_from = min(keep_from, state.next - 1, state.begin + _RETENTION_ROWS)
+        keep_from = min(keep_from, state.next - 1, state.begin + most)
         if keep_from > state.begin:
             self._delete_before(keep_from, deadline)
 
@@ -182,7 +181,8 @@ class Partition:
             raise
         free, pages = (execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
         if free > max(2 * _VACUUM_PAGES, pages // 4):
-            execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+            # Each step of this statement frees one page; `execute` makes only the first, a script makes all.
+            self._connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
 
     def _first(self, column: str, least: int) -> int:
         """Binary search for the first offset whose ``column``, which never falls, is at least ``least``."""

@@ -13,12 +13,16 @@ from brokers.errors import BrokerError, PublishError
 from brokers.local.failures import describe
 from brokers.local.files import OpenPartitions
 from brokers.local.layout import Layout, partition_of
-from brokers.local.partition import Partition, Retention
+from brokers.local.partition import Retention, State
 from schemas.errors import ConfigurationError
 from schemas.topics import check_topic
 
-#: Seconds between looks at what retention lets go, per partition.
-_TRIM_EVERY: Final = 1.0
+#: Seconds between looks at what is too old, per partition.
+_LOOK_EVERY: Final = 1.0
+#: Deleting waits until a partition is this share over its bytes, so that its own fsync is rare.
+_SLACK: Final = 16
+#: A call that appends N records deletes at most this and 2 N: it stays short, and retention always catches up.
+_DELETE_AT_LEAST: Final = 1_000
 
 
 class LocalPublisher:
@@ -42,7 +46,7 @@ class LocalPublisher:
         self._lock = threading.Lock()
         self._files = OpenPartitions(layout, self._closing)
         self._counts: dict[str, tuple[int, int]] = {}
-        self._trim_at: dict[tuple[str, int], float] = {}
+        self._look_at: dict[tuple[str, int], float] = {}
 
     def publish(self, messages: Sequence[Message], *, timeout: float = 30.0) -> None:
         deadline = time.monotonic() + timeout
@@ -98,13 +102,15 @@ class LocalPublisher:
         """How many partitions the topic has, made if it has none; or why this cannot be known."""
         try:
             check_topic(topic)
+            # The folder's time changes when a partition is added: as long as it has not, there is no need to look.
             folder = self._layout.path(topic, 0).parent
-            changed = folder.stat().st_mtime_ns if folder.exists() else -1
+            changed = folder.stat().st_mtime_ns if folder.exists() else None
             known = self._counts.get(topic)
             if known is not None and known[0] == changed:
                 return known[1]
             count = self._layout.count(topic) or self._layout.create(topic, self._new_partitions, deadline=deadline)
-            self._counts[topic] = (changed, count)
+            if changed is not None:
+                self._counts[topic] = (changed, count)
             return count
         except (BrokerError, ConfigurationError) as error:
             return error
@@ -118,18 +124,22 @@ class LocalPublisher:
         if file is None:
             raise FileNotFoundError(2, "is gone", str(self._layout.path(topic, partition)))
         now = self._clock()
-        file.append([(message.key.encode(), message.value) for message in messages], now=now, deadline=deadline)
-        self._trim(topic, partition, file, now)
+        state = file.append([(message.key.encode(), message.value) for message in messages], now=now, deadline=deadline)
+        if self._overdue((topic, partition), state):
+            try:
+                file.trim(self._retention, now=now, most=_DELETE_AT_LEAST + 2 * len(messages), deadline=time.monotonic() + 0.1)
+            except (sqlite3.Error, TimeoutError):
+                # The messages are on disk; what is too old goes after a later call.
+                self._files.forget(topic, partition)
 
-    def _trim(self, topic: str, partition: int, file: Partition, now: int) -> None:
-        if self._retention == Retention() or time.monotonic() < self._trim_at.get((topic, partition), 0.0):
-            return
-        try:
-            file.trim(self._retention, now=now, deadline=time.monotonic() + 0.1)
-        except (sqlite3.Error, TimeoutError):
-            # The messages are on disk; what is too old goes at the next look.
-            self._files.forget(topic, partition)
-        self._trim_at[topic, partition] = time.monotonic() + _TRIM_EVERY
+    def _overdue(self, place: tuple[str, int], state: State) -> bool:
+        limit, age = self._retention
+        if limit and state.next_position - state.begin_position > limit + limit // _SLACK:
+            return True
+        if not age or time.monotonic() < self._look_at.get(place, 0.0):
+            return False
+        self._look_at[place] = time.monotonic() + _LOOK_EVERY
+        return True
 
 
 def _publish_error(count: int, failures: dict[int, Exception], refused: dict[int, Exception]) -> PublishError:

@@ -2,4 +2,5 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.brokers.contract", "tests.brokers.kit")
+for name in ("contract", "log_contract", "queue_contract", "kit"):
+    pytest.register_assert_rewrite(f"tests.brokers.{name}")

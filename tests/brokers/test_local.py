@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from brokers import Message, connect
-from tests.brokers.contract import LogContract
+from tests.brokers.log_contract import LogContract
 
 
 class TestLocal(LogContract):
