@@ -1,0 +1,1 @@
+"""Jobs: sources, sinks and transforms put together, and how they are run."""

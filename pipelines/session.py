@@ -1,0 +1,100 @@
+"""What the parts of a running job share within one process: its stop signal, its credit, its readers, what it has counted.
+
+Beam pickles a job's functions and makes its own copies of them; they find the session by the job's id. With a runner whose
+workers are other processes every process has a session of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Final
+
+from brokers import LogReader, connect
+from brokers.contract import require_log
+from pipelines.counts import Counts
+from pipelines.sources.clock import PartitionClocks
+
+#: Readers kept open though nobody uses them at the moment.
+_READERS: Final = 64
+
+
+class Credit:
+    """Bytes that may be under way between the source and where they are decoded: a runner without back-pressure keeps all it is given."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._used = 0
+        self._lock = threading.Lock()
+
+    @property
+    def used(self) -> int:
+        return self._used
+
+    def take(self, most: int) -> int:
+        """How much may be sent now, up to ``most`` bytes; all of it is taken. 0 when the rest is too little to be worth it."""
+        with self._lock:
+            free = self._limit - self._used
+            granted = min(most, free) if free >= min(most, self._limit // 8) else 0
+            self._used += granted
+            return granted
+
+    def settle(self, granted: int, sent: int) -> None:
+        """Replace what was granted by what was sent, which may be more: a record is never cut."""
+        with self._lock:
+            self._used += sent - granted
+
+    def give_back(self, sent: int) -> None:
+        with self._lock:
+            self._used -= sent
+
+
+class Session:
+    """See the module. All methods may be called from any thread."""
+
+    def __init__(self, *, credit: int = 20_000_000) -> None:
+        self.credit = Credit(credit)
+        self.clocks = PartitionClocks()
+        self.counts = Counts()
+        #: Sources stop where they are, and keep their watermark.
+        self.stopping = threading.Event()
+        #: Sources read to the end there is, then say that nothing more will come.
+        self.closing = threading.Event()
+        self._readers: dict[tuple[str, str, int], list[LogReader]] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def reader(self, url: str, topic: str, partition: int) -> Iterator[LogReader]:
+        """A log reader nobody else uses meanwhile; usually the one that read this partition before."""
+        with self._lock:
+            kept = self._readers.get((url, topic, partition))
+            reader = kept.pop() if kept else None
+        if reader is None:
+            reader = require_log(connect(url))
+        try:
+            yield reader
+        except BaseException:
+            reader.close()
+            raise
+        with self._lock:
+            kept = self._readers.setdefault((url, topic, partition), [])
+            if not kept:
+                kept.append(reader)
+                return
+        reader.close()
+
+    def close(self) -> None:
+        """Let go of readers. The job must have ended."""
+        with self._lock:
+            readers = [reader for kept in self._readers.values() for reader in kept]
+            self._readers.clear()
+        for reader in readers:
+            reader.close()
+
+
+@lru_cache(maxsize=_READERS)
+def session_of(job: str) -> Session:
+    """The session of the job with this id in this process; made when first asked for."""
+    return Session()

@@ -1,0 +1,146 @@
+"""Event time as a source knows it, per partition, and the watermark that follows from it. Times in µs since 1970, UTC.
+
+A partition's watermark is its newest event time less the bound on disorder while there is something to read. Read to its
+end, it moves on at the pace of the clock from there, so that windows close in a quiet fleet and a recording of 2010 replays
+in its own time. A partition that never had an event follows the others: it knows no time of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from schemas.errors import FrameError
+from schemas.fingerprint import PREFIX_BYTES
+from schemas.frame import frame_fingerprint
+from schemas.varint import decode_long, decode_string
+
+BEFORE_ALL: Final = -9_223_372_036_854_775_000
+#: Frames of a block whose first event is looked at.
+_SAMPLES: Final = 12
+
+PartitionKey = tuple[str, int]
+
+
+@dataclass(slots=True)
+class PartitionClock:
+    """What is known of one partition."""
+
+    watermark: int
+    newest: int | None = None
+    #: When it was read to its end, in µs of the monotonic clock; None while there is more.
+    caught_up: int | None = None
+    #: It had records when it was first looked at, so it will say what time it is.
+    has_records: bool = False
+    finished: bool = False
+
+    @property
+    def follows(self) -> bool:
+        return self.newest is None and (not self.has_records or self.caught_up is not None)
+
+
+class PartitionClocks:
+    """The clocks of a job's partitions in this process."""
+
+    def __init__(self, monotonic: Callable[[], int] = lambda: time.monotonic_ns() // 1_000) -> None:
+        self._clocks: dict[PartitionKey, PartitionClock] = {}
+        self._lock = threading.Lock()
+        self._monotonic = monotonic
+
+    def add(self, key: PartitionKey, *, watermark: int, has_records: bool) -> None:
+        """Make a partition known before it is read. ``watermark`` is where it begins."""
+        with self._lock:
+            self._clocks.setdefault(key, PartitionClock(watermark, has_records=has_records))
+
+    def read(self, key: PartitionKey, newest: int | None, *, disorder: int) -> int:
+        """Records were read, ``newest`` the newest event time seen in them, if any. Returns the watermark after them."""
+        with self._lock:
+            clock = self._clocks[key]
+            clock.caught_up = None
+            if newest is not None:
+                clock.newest = newest if clock.newest is None else max(clock.newest, newest)
+            return self._move(clock, disorder)
+
+    def quiet(self, key: PartitionKey, *, disorder: int) -> int:
+        """Everything there is was read. Returns the watermark now."""
+        with self._lock:
+            clock = self._clocks[key]
+            if clock.caught_up is None:
+                clock.caught_up = self._monotonic()
+            if clock.follows:
+                clock.watermark = max(clock.watermark, self._least(clock.watermark))
+                return clock.watermark
+            return self._move(clock, disorder)
+
+    def finish(self, key: PartitionKey) -> None:
+        """The partition will not be read any more."""
+        with self._lock:
+            self._clocks[key].finished = True
+
+    def least(self) -> int:
+        """The least watermark of the partitions that know the time; `BEFORE_ALL` when none does."""
+        with self._lock:
+            return self._least(BEFORE_ALL)
+
+    def watermark(self, key: PartitionKey) -> int:
+        with self._lock:
+            return self._clocks[key].watermark
+
+    def is_known(self, key: PartitionKey) -> bool:
+        with self._lock:
+            return key in self._clocks
+
+    def snapshot(self) -> dict[PartitionKey, PartitionClock]:
+        """Copies of all clocks, for showing."""
+        with self._lock:
+            return {
+                key: PartitionClock(clock.watermark, clock.newest, clock.caught_up, clock.has_records, clock.finished)
+                for key, clock in self._clocks.items()
+            }
+
+    def _least(self, otherwise: int) -> int:
+        leading = [clock.watermark for clock in self._clocks.values() if not clock.follows and not clock.finished]
+        return min(leading, default=otherwise)
+
+    def _move(self, clock: PartitionClock, disorder: int) -> int:
+        if clock.newest is not None:
+            since = 0 if clock.caught_up is None else self._monotonic() - clock.caught_up
+            clock.watermark = max(clock.watermark, clock.newest + since - disorder)
+        return clock.watermark
+
+
+def newest_event_time(frames: list[bytes], *, limit: int) -> int | None:
+    """A lower bound of the newest event time in ``frames``, from the first event of some of them.
+
+    Times beyond ``limit`` do not count: a device with a wrong clock must not move the others on. None when none could be read.
+    """
+    step = max(1, len(frames) // _SAMPLES)
+    newest: int | None = None
+    for frame in frames[::-1][::step]:
+        try:
+            found = first_event_time(frame)
+        except FrameError:
+            continue
+        if found <= limit and (newest is None or found > newest):
+            newest = found
+    return newest
+
+
+def first_event_time(frame: bytes) -> int:
+    """Event time of a frame's first event. Raises `FrameError` when it cannot be read."""
+    frame_fingerprint(frame)
+    count, position = decode_long(frame, PREFIX_BYTES)
+    if count < 0:
+        _, position = decode_long(frame, position)
+    elif count == 0:
+        raise FrameError("holds no events")
+    _, position = decode_string(frame, position)
+    for _ in range(3):
+        _, position = decode_long(frame, position)
+    for _ in range(2):
+        _, position = decode_string(frame, position)
+    found, _ = decode_long(frame, position)
+    return found

@@ -1,0 +1,105 @@
+"""Finding partitions, also those that come into being while the job runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import apache_beam as beam
+from apache_beam.io.restriction_trackers import OffsetRange
+from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
+from apache_beam.transforms.core import RestrictionProvider
+from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils.timestamp import MAX_TIMESTAMP, Duration, Timestamp
+
+from pipelines.session import Session, session_of
+from pipelines.sources.log import ENDLESS, Partition, ReadPartition, ReadSettings, UnsplitOffsets
+
+#: µs between looks for new partitions, and between tellings of the watermark.
+_LOOK: Final = 1_000_000
+_TELL: Final = 50_000
+
+
+class Source(NamedTuple):
+    """Topics of one broker; they need not exist yet."""
+
+    url: str
+    topics: tuple[str, ...]
+
+
+class FindPartitions(beam.DoFn, RestrictionProvider):  # type: ignore[misc]
+    """Splittable: `Source` in, every `Partition` of it once out.
+
+    Its watermark is the least of the partitions known, so that a partition found later enters no earlier than the job has come.
+    """
+
+    def __init__(self, settings: ReadSettings) -> None:
+        self._settings = settings
+
+    def initial_restriction(self, element: Source) -> OffsetRange:  # noqa: ARG002
+        return OffsetRange(0, ENDLESS)
+
+    def create_tracker(self, restriction: OffsetRange) -> UnsplitOffsets:
+        return UnsplitOffsets(restriction)
+
+    def restriction_size(self, element: Source, restriction: OffsetRange) -> int:  # noqa: ARG002
+        return 1
+
+    def truncate(self, element: Source, restriction: OffsetRange) -> None:
+        """Nothing is left to do when the runner drains the job."""
+
+    @beam.DoFn.unbounded_per_element()  # type: ignore[untyped-decorator]
+    def process(
+        self,
+        element: Source,
+        tracker: Any = beam.DoFn.RestrictionParam(),
+        estimator: Any = beam.DoFn.WatermarkEstimatorParam(ManualWatermarkEstimator.default_provider()),
+    ) -> Iterator[Partition]:
+        session = session_of(self._settings.job)
+        turn = tracker.current_restriction().start
+        told = estimator.current_watermark()
+        watermark = self._settings.floor if told is None else told.micros
+        watermark = max(watermark, session.clocks.least())
+        if not tracker.try_claim(turn):
+            return
+        ending = self._settings.until_end or session.closing.is_set()
+        if turn % (_LOOK // _TELL) == 0 or ending:
+            for partition in find(session, element, watermark):
+                yield TimestampedValue(partition, Timestamp(micros=watermark))
+        if ending:
+            tracker.try_claim(ENDLESS - 1)
+            estimator.set_watermark(MAX_TIMESTAMP)
+            return
+        if told is None or told.micros < watermark:
+            estimator.set_watermark(Timestamp(micros=watermark))
+        tracker.defer_remainder(Duration(micros=_TELL))
+
+
+def find(session: Session, source: Source, watermark: int) -> list[Partition]:
+    """Partitions of ``source`` that the session did not know, made known to it."""
+    found: list[Partition] = []
+    for topic in source.topics:
+        with session.reader(source.url, topic, -1) as reader:
+            for partition in reader.partitions(topic):
+                if session.clocks.is_known((topic, partition)):
+                    continue
+                has_records = reader.begin_offset(topic, partition) < reader.end_offset(topic, partition)
+                session.clocks.add((topic, partition), watermark=watermark, has_records=has_records)
+                found.append(Partition(source.url, topic, partition))
+    return found
+
+
+@dataclass
+class ReadLog(beam.PTransform):  # type: ignore[misc]
+    """Blocks of all partitions of ``sources``, keyed by partition: ``(key, block as bytes)``."""
+
+    sources: tuple[Source, ...]
+    settings: ReadSettings
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def expand(self, pipeline: Any) -> Any:
+        found = pipeline | "Sources" >> beam.Create(list(self.sources), reshuffle=False) | beam.ParDo(FindPartitions(self.settings))
+        return found | "Read" >> beam.ParDo(ReadPartition(self.settings)).with_output_types(tuple[str, bytes])

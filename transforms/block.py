@@ -1,0 +1,99 @@
+"""Blocks: what a log source hands on. Many frames of one partition as one bytes value.
+
+A runner's coder takes a list apart item by item; one bytes value crosses a stage as it is. Layout, little-endian:
+``u32`` length of the topic in UTF-8, the topic, ``u32`` partition, ``i64`` first offset, ``i64`` next offset, ``i64``
+newest append time, ``i64`` watermark, ``u32`` number of frames, ``u32`` per frame: its length, ``u32`` per frame: its
+offset less the first, then the frames.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+_FIXED: Final = struct.Struct("<IqqqqI")
+_LENGTH: Final = struct.Struct("<I")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Frames ``first_offset`` to ``next_offset`` (exclusive) of a partition; offsets may have holes."""
+
+    topic: str
+    partition: int
+    first_offset: int
+    next_offset: int
+    #: Newest append time of its records, µs since 1970, UTC, by the broker's clock.
+    append_time: int
+    #: What the source had told the runner of this partition's event time when it sent the block, µs since 1970, UTC.
+    watermark: int
+    #: The frames one after another, and their lengths in bytes.
+    data: bytes
+    lengths: npt.NDArray[np.uint32]
+    #: Offset of each frame, less ``first_offset``.
+    offsets: npt.NDArray[np.uint32]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def frames(self) -> list[bytes]:
+        ends = np.cumsum(self.lengths, dtype=np.int64)
+        starts = ends - self.lengths
+        data = self.data
+        return [data[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+
+
+def block_of(
+    topic: str, partition: int, records: Sequence[Any], *, watermark: int
+) -> Block:
+    """A block of log records (`brokers.contract.Record`), at least one."""
+    values = [record[3] for record in records]
+    first = records[0][0]
+    offsets = np.fromiter((record[0] for record in records), np.int64, len(records)) - first
+    return Block(
+        topic,
+        partition,
+        first,
+        records[-1][0] + 1,
+        max(record[1] for record in records),
+        watermark,
+        b"".join(values),
+        np.fromiter(map(len, values), np.uint32, len(values)),
+        offsets.astype(np.uint32),
+    )
+
+
+def encode_block(block: Block) -> bytes:
+    topic = block.topic.encode()
+    return b"".join(
+        (
+            _LENGTH.pack(len(topic)),
+            topic,
+            _FIXED.pack(
+                block.partition, block.first_offset, block.next_offset, block.append_time, block.watermark, len(block.lengths)
+            ),
+            block.lengths.tobytes(),
+            block.offsets.tobytes(),
+            block.data,
+        )
+    )
+
+
+def decode_block(value: bytes) -> Block:
+    """The inverse of `encode_block`. Raises `ValueError` or `struct.error` for bytes that are not a block."""
+    (length,) = _LENGTH.unpack_from(value)
+    start = _LENGTH.size + length
+    topic = value[_LENGTH.size : start].decode()
+    partition, first, following, appended, watermark, count = _FIXED.unpack_from(value, start)
+    start += _FIXED.size
+    lengths = np.frombuffer(value, np.uint32, count, start)
+    offsets = np.frombuffer(value, np.uint32, count, start + 4 * count)
+    data = value[start + 8 * count :]
+    if len(data) != int(lengths.sum(dtype=np.int64)):
+        raise ValueError(f"a block of {topic!r} holds {len(data)} bytes of frames, not what its lengths say")
+    return Block(topic, partition, first, following, appended, watermark, data, lengths, offsets)

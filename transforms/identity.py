@@ -1,0 +1,246 @@
+"""Which events of a partition were seen before, and which are missing. Plain Python and numpy, no Beam.
+
+Identity is (gateway, epoch, topic, seq). `PartitionIdentity` is the state of one partition of one topic; a gateway is in one
+partition of a topic, because its frames are keyed by it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.control import Control, Dropped, EpochStart
+from transforms.intervals import Interval, IntervalSet
+
+Ints = npt.NDArray[np.int64]
+GapState = Literal["open", "closed", "declared"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Events ``first`` to ``last``, inclusive, that are missing, or were. Closing rows carry the range they close."""
+
+    gateway: str
+    epoch: int
+    first: int
+    last: int
+    state: GapState
+    reason: str = ""
+
+    @property
+    def count(self) -> int:
+        return self.last - self.first + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Frames in the order they were read: gateway, epoch, first seq and number of events of each."""
+
+    gateways: list[str]
+    epochs: Ints
+    firsts: Ints
+    counts: Ints
+
+
+@dataclass(slots=True)
+class _Epoch:
+    seen: IntervalSet = field(default_factory=IntervalSet)
+    #: Holes not yet reported, by their first seq: (first, next, newest event time when they were found).
+    waiting: list[tuple[int, int, int]] = field(default_factory=list)
+    #: Reported as open, half-open intervals.
+    open: list[Interval] = field(default_factory=list)
+    #: Declared by the gateway, half-open, with the reason.
+    declared: list[tuple[int, int, str]] = field(default_factory=list)
+    #: Newest event time of its events, µs since 1970, UTC.
+    newest: int = -(2**62)
+
+
+class PartitionIdentity:
+    """State of a partition; `pack` and `unpack` make it bytes."""
+
+    def __init__(self) -> None:
+        self._epochs: dict[tuple[str, int], _Epoch] = {}
+
+    def admit(self, frames: Frames, *, newest: int) -> tuple[npt.NDArray[np.int64], list[tuple[int, int, int]], list[Gap]]:
+        """Take frames in. ``newest`` is the newest event time read so far in the partition, theirs included.
+
+        Returns how many events of each frame are new; for frames of which only some are, (frame, first new, next) in
+        places within the frame; and gaps that late frames have closed or split.
+        """
+        new = np.zeros(len(frames.counts), np.int64)
+        partly: list[tuple[int, int, int]] = []
+        gaps: list[Gap] = []
+        for gateway, number, first, following, members in _runs(frames):
+            epoch = self._epochs.get((gateway, number))
+            if epoch is None:
+                epoch = self._epochs[gateway, number] = _Epoch()
+            before = epoch.seen.next if len(epoch.seen) else first
+            added = epoch.seen.add(first, following)
+            epoch.newest = max(epoch.newest, newest)
+            if len(added) == 1 and added[0] == (first, following):
+                new[members] = frames.counts[members]
+            else:
+                for member in members.tolist():
+                    _mark(member, frames, added, new, partly)
+            if first > before:
+                epoch.waiting.append((before, first, newest))
+            elif added and before > first:
+                gaps += _filled(epoch, gateway, number, added)
+        return new, partly, gaps
+
+    def control(self, record: Control, *, newest: int) -> list[Gap]:
+        """Take in what a gateway says of its epochs: gaps that it explains, or that follow from it."""
+        if isinstance(record, Dropped):
+            epoch = self._epochs.setdefault((record.gateway, record.epoch), _Epoch())
+            return _declare(epoch, record)
+        started = self._epochs.setdefault((record.gateway, record.epoch), _Epoch())
+        started.newest = max(started.newest, newest)
+        if not len(started.seen):
+            # Its first event is 0: what comes before the first one seen is missing.
+            started.seen.add(-1, 0)
+        if record.previous_epoch is None or record.previous_last is None:
+            return []
+        before = self._epochs.get((record.gateway, record.previous_epoch))
+        if before is None and any(
+            gateway == record.gateway and number < record.previous_epoch for gateway, number in self._epochs
+        ):
+            before = self._epochs[record.gateway, record.previous_epoch] = _Epoch()
+        if before is None:
+            # Read from the middle of the topic: nothing is known of what came before.
+            return []
+        first = before.seen.next if len(before.seen) else 0
+        if first <= record.previous_last:
+            before.waiting.append((first, record.previous_last + 1, newest))
+        return []
+
+    def overdue(self, watermark: int) -> list[Gap]:
+        """Holes found before the event time ``watermark`` that are still open; reported once."""
+        gaps: list[Gap] = []
+        for (gateway, number), epoch in self._epochs.items():
+            if not epoch.waiting or epoch.waiting[0][2] > watermark:
+                continue
+            due = [hole for hole in epoch.waiting if hole[2] <= watermark]
+            epoch.waiting = [hole for hole in epoch.waiting if hole[2] > watermark]
+            for first, following, _ in due:
+                for start, end in _without(first, following, [*epoch.seen, *((a, b) for a, b, _ in epoch.declared), *epoch.open]):
+                    epoch.open.append((start, end))
+                    gaps.append(Gap(gateway, number, start, end - 1, "open"))
+            epoch.open.sort()
+        return gaps
+
+    def next_due(self) -> int | None:
+        """Event time at which `overdue` may have something to say."""
+        return min((epoch.waiting[0][2] for epoch in self._epochs.values() if epoch.waiting), default=None)
+
+    def forget(self, before: int) -> None:
+        """Drop epochs whose newest event is older than ``before`` and that a newer epoch has followed."""
+        last: dict[str, int] = {}
+        for gateway, number in self._epochs:
+            last[gateway] = max(last.get(gateway, number), number)
+        for (gateway, number), epoch in list(self._epochs.items()):
+            if number < last[gateway] and epoch.newest < before and not epoch.waiting:
+                del self._epochs[gateway, number]
+
+    def pack(self) -> bytes:
+        return json.dumps(
+            [
+                [gateway, number, [*epoch.seen], epoch.waiting, epoch.open, epoch.declared, epoch.newest]
+                for (gateway, number), epoch in self._epochs.items()
+            ],
+            separators=(",", ":"),
+        ).encode()
+
+    @classmethod
+    def unpack(cls, data: bytes) -> PartitionIdentity:
+        state = cls()
+        for gateway, number, seen, waiting, opened, declared, newest in json.loads(data):
+            state._epochs[gateway, number] = _Epoch(
+                IntervalSet([(first, following) for first, following in seen]),
+                [(first, following, time) for first, following, time in waiting],
+                [(first, following) for first, following in opened],
+                [(first, following, reason) for first, following, reason in declared],
+                newest,
+            )
+        return state
+
+
+def _runs(frames: Frames) -> Iterator[tuple[str, int, int, int, Ints]]:
+    """Gateway, epoch, first seq, next seq and member frames of maximal runs of consecutive frames."""
+    if not len(frames.counts):
+        return
+    names: dict[str, int] = {}
+    codes = np.fromiter((names.setdefault(name, len(names)) for name in frames.gateways), np.int64, len(frames.gateways))
+    order = np.arange(len(codes))
+    # Frames of many gateways lie mixed; sorted, each gateway's are one run.
+    if len(names) > 1 or (frames.epochs != frames.epochs[0]).any() or (np.diff(frames.firsts) < 0).any():
+        order = np.lexsort((frames.firsts, frames.epochs, codes))
+    codes, epochs, firsts, counts = codes[order], frames.epochs[order], frames.firsts[order], frames.counts[order]
+    breaks = np.flatnonzero((codes[1:] != codes[:-1]) | (epochs[1:] != epochs[:-1]) | (firsts[1:] != firsts[:-1] + counts[:-1])) + 1
+    gateways = list(names)
+    bounds = [0, *breaks.tolist(), len(codes)]
+    for start, end in zip(bounds, bounds[1:], strict=False):
+        last = end - 1
+        yield gateways[int(codes[start])], int(epochs[start]), int(firsts[start]), int(firsts[last] + counts[last]), order[start:end]
+
+
+def _mark(member: int, frames: Frames, added: Iterable[Interval], new: Ints, partly: list[tuple[int, int, int]]) -> None:
+    first = int(frames.firsts[member])
+    following = first + int(frames.counts[member])
+    parts = [(max(start, first), min(end, following)) for start, end in added if start < following and end > first]
+    new[member] = sum(end - start for start, end in parts)
+    if 0 < new[member] < following - first:
+        partly += [(member, start - first, end - first) for start, end in parts]
+
+
+def _filled(epoch: _Epoch, gateway: str, number: int, added: list[Interval]) -> list[Gap]:
+    """Rows for reported gaps that ``added`` fills, whole or in part: the gap closes, what remains of it opens again."""
+    gaps: list[Gap] = []
+    kept: list[Interval] = []
+    for first, following in epoch.open:
+        left = _without(first, following, added)
+        if left == [(first, following)]:
+            kept.append((first, following))
+            continue
+        gaps.append(Gap(gateway, number, first, following - 1, "closed", "" if not left else "in part: see what is left"))
+        gaps += [Gap(gateway, number, start, end - 1, "open") for start, end in left]
+        kept += left
+    epoch.open = kept
+    return gaps
+
+
+def _declare(epoch: _Epoch, record: Dropped) -> list[Gap]:
+    declared = (record.first, record.last + 1, record.reason)
+    if declared in epoch.declared:
+        return []
+    epoch.declared.append(declared)
+    lost = _without(record.first, record.last + 1, epoch.seen)
+    gaps: list[Gap] = []
+    kept: list[Interval] = []
+    for first, following in epoch.open:
+        left = _without(first, following, lost)
+        kept += left
+        if left != [(first, following)]:
+            gaps.append(Gap(record.gateway, record.epoch, first, following - 1, "closed", "the gateway has declared why"))
+            gaps += [Gap(record.gateway, record.epoch, start, end - 1, "open") for start, end in left]
+    epoch.open = kept
+    return gaps + [Gap(record.gateway, record.epoch, start, end - 1, "declared", record.reason) for start, end in lost]
+
+
+def _without(first: int, following: int, others: Iterable[Interval]) -> list[Interval]:
+    """What is left of ``[first, following)`` without ``others``."""
+    left: list[Interval] = []
+    position = first
+    for start, end in sorted(others):
+        if end <= position or start >= following:
+            continue
+        if start > position:
+            left.append((position, start))
+        position = max(position, end)
+    if position < following:
+        left.append((position, following))
+    return left

@@ -1,0 +1,221 @@
+"""Windowed aggregates as Beam transforms.
+
+Windows are a stateful step in the global window, keyed ``name|start|shard``, with the partial aggregates as state and two
+event-time timers: at the window's end (emit) and at end + lateness (flush, forget). It is the same on every runner; Beam's own late
+panes are faulty in Prism. Elements come with the source's watermark as their timestamp, so "late" can be told from it: the
+step's own watermark is never beyond an element that it is given.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import apache_beam as beam
+import polars as pl
+from apache_beam.coders import BytesCoder
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
+from apache_beam.utils.timestamp import Timestamp
+
+from transforms.admit import BEFORE_ALL, Admitted, PartitionKey, wall_clock
+from transforms.aggregates import LATE, ON_TIME, SERIES, by_window, coarser, measurements, merge, pack, rows, slices, unpack
+from transforms.windows import WindowSpec
+
+PARTIALS: Final = "partials"
+CORRECTIONS: Final = "corrections"
+#: Partials of a window that are kept apart before they are merged into one.
+_MOST_PARTIALS: Final = 32
+_ARMED: Final = b"a"
+_EMITTED: Final = b"e"
+
+
+class Correction(NamedTuple):
+    """A window below the floor that must be computed again from the log. ``start`` in µs since 1970, UTC."""
+
+    window: str
+    start: int
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """What a job that starts in the middle leaves alone."""
+
+    #: Windows that start before it, in µs since 1970, UTC, are not touched by what is read.
+    floor: int = BEFORE_ALL
+    #: By partition: the offset up to which everything had gone through to the sinks.
+    done: Mapping[PartitionKey, int] | None = None
+
+
+class AssignWindows(beam.DoFn):  # type: ignore[misc]
+    """`Admitted` in; ``(key, partial as bytes)`` out under `PARTIALS`, and `Correction` under `CORRECTIONS`."""
+
+    def __init__(self, windows: tuple[WindowSpec, ...], *, shards: int = 1, resumption: Resumption | None = None) -> None:
+        self._windows = windows
+        self._shards = shards
+        self._resumption = resumption or Resumption()
+
+    def process(self, element: Admitted) -> Iterator[Any]:
+        floor = self._resumption.floor
+        done = element.next_offset <= (self._resumption.done or {}).get((element.topic, element.partition), -1)
+        for window, start, partial in partials_of(element.columns, self._windows):
+            if start + window.size + window.allowed_lateness <= element.watermark:
+                continue
+            if start < floor:
+                if not done:
+                    yield beam.pvalue.TaggedOutput(CORRECTIONS, Correction(window.name, start))
+                continue
+            for shard, part in _sharded(partial, self._shards):
+                yield f"{window.name}|{start}|{shard}", pack(part)
+
+
+class WindowAggregates(beam.DoFn):  # type: ignore[misc]
+    """Stateful: partials by key in, data frames of whole result rows (`transforms.aggregates.ROW_TYPES`) out."""
+
+    STORED = BagStateSpec("partials", BytesCoder())
+    PHASE = ReadModifyWriteStateSpec("phase", BytesCoder())
+    END = TimerSpec("end", TimeDomain.WATERMARK)
+    CLEAR = TimerSpec("clear", TimeDomain.WATERMARK)
+
+    def __init__(self, windows: tuple[WindowSpec, ...], *, clock: Callable[[], int] = wall_clock) -> None:
+        self._windows = {window.name: window for window in windows}
+        self._clock = clock
+        self._pending: dict[str, int] = {}
+
+    def process(
+        self,
+        element: tuple[str, bytes],
+        time: Timestamp = beam.DoFn.TimestampParam,
+        stored: Any = beam.DoFn.StateParam(STORED),
+        phase: Any = beam.DoFn.StateParam(PHASE),
+        end: Any = beam.DoFn.TimerParam(END),
+        clear: Any = beam.DoFn.TimerParam(CLEAR),
+    ) -> Iterator[pl.DataFrame]:
+        key, partial = element
+        window, start = self._window(key)
+        closes = start + window.size
+        stored.add(partial)
+        if time.micros < closes:
+            phase.write(_ARMED)
+            end.set(Timestamp(micros=closes))
+            clear.set(Timestamp(micros=closes + window.allowed_lateness))
+            self._keep_few(key, stored)
+            return
+        now = phase.read()
+        if now == _EMITTED:
+            yield self._emit(key, stored, LATE)
+        elif not now:
+            # The first of its window, and late. The timer holds the watermark where this element has it.
+            phase.write(_ARMED)
+            end.set(time)
+            clear.set(Timestamp(micros=closes + window.allowed_lateness))
+
+    @on_timer(END)
+    def on_end(
+        self,
+        key: str = beam.DoFn.KeyParam,
+        time: Timestamp = beam.DoFn.TimestampParam,
+        stored: Any = beam.DoFn.StateParam(STORED),
+        phase: Any = beam.DoFn.StateParam(PHASE),
+    ) -> Iterator[pl.DataFrame]:
+        if phase.read() != _ARMED:
+            return
+        window, start = self._window(key)
+        phase.write(_EMITTED)
+        yield self._emit(key, stored, ON_TIME if time.micros <= start + window.size else LATE)
+
+    @on_timer(CLEAR)
+    def on_clear(
+        self,
+        key: str = beam.DoFn.KeyParam,
+        stored: Any = beam.DoFn.StateParam(STORED),
+        phase: Any = beam.DoFn.StateParam(PHASE),
+    ) -> Iterator[pl.DataFrame]:
+        # Some runners fire this timer before the other.
+        if phase.read() == _ARMED:
+            yield self._emit(key, stored, ON_TIME)
+        stored.clear()
+        phase.clear()
+        self._pending.pop(key, None)
+
+    def _emit(self, key: str, stored: Any, pane: str) -> pl.DataFrame:
+        window, start = self._window(key)
+        merged = self._merge(key, stored)
+        return rows(merged, window, start, pane=pane, updated_at=self._clock())
+
+    def _keep_few(self, key: str, stored: Any) -> None:
+        pending = self._pending.get(key, 0) + 1
+        self._pending[key] = pending
+        if pending >= _MOST_PARTIALS:
+            self._merge(key, stored)
+            self._pending[key] = 0
+
+    def _merge(self, key: str, stored: Any) -> pl.DataFrame:
+        parts = list(stored.read())
+        merged = merge([unpack(part) for part in parts])
+        if len(parts) > 1:
+            stored.clear()
+            stored.add(pack(merged))
+        self._pending.pop(key, None)
+        return merged
+
+    def _window(self, key: str) -> tuple[WindowSpec, int]:
+        name, start, _ = key.rsplit("|", 2)
+        return self._windows[name], int(start)
+
+
+class AggregateInWindows(beam.PTransform):  # type: ignore[misc]
+    """`Admitted` to result rows. Gives a dict: "rows", data frames of whole rows, and "corrections"."""
+
+    def __init__(
+        self,
+        windows: tuple[WindowSpec, ...],
+        *,
+        shards: int = 1,
+        resumption: Resumption | None = None,
+        clock: Callable[[], int] = wall_clock,
+    ) -> None:
+        super().__init__()
+        self._assign = AssignWindows(windows, shards=shards, resumption=resumption)
+        self._aggregate = WindowAggregates(windows, clock=clock)
+
+    def expand(self, admitted: Any) -> dict[str, Any]:
+        assigned = admitted | "Assign" >> beam.ParDo(self._assign).with_outputs(CORRECTIONS, main=PARTIALS)
+        keyed = assigned[PARTIALS] | "Keys" >> beam.Map(_itself).with_output_types(tuple[str, bytes])
+        return {"rows": keyed | "Windows" >> beam.ParDo(self._aggregate), "corrections": assigned[CORRECTIONS]}
+
+
+def partials_of(columns: pl.DataFrame, windows: tuple[WindowSpec, ...]) -> Iterator[tuple[WindowSpec, int, pl.DataFrame]]:
+    """Window, start and partial for every window that the events of ``columns`` fall into."""
+    values = measurements(columns)
+    if not len(values):
+        return
+    shared: dict[int, pl.DataFrame] = {}
+    for window in sorted(windows, key=lambda window: window.slice):
+        if window.slice not in shared:
+            finer = next((shared[width] for width in sorted(shared, reverse=True) if window.slice % width == 0), None)
+            shared[window.slice] = slices(values, window.slice) if finer is None else coarser(finer, window.slice)
+        for start, partial in by_window(shared[window.slice], window):
+            yield window, start, partial
+
+
+def shard_of(device: str, channel: str, shards: int) -> int:
+    """The shard of a series: the same in every process and version."""
+    return zlib.crc32(f"{device}\0{channel}".encode()) % shards
+
+
+def _sharded(partial: pl.DataFrame, shards: int) -> Iterator[tuple[int, pl.DataFrame]]:
+    if shards == 1:
+        yield 0, partial
+        return
+    numbers = pl.Series("shard", [shard_of(*series, shards) for series in partial.select(SERIES).iter_rows()], pl.Int32)
+    for shard in range(shards):
+        part = partial.filter(numbers == shard)
+        if len(part):
+            yield shard, part
+
+
+def _itself(element: tuple[str, bytes]) -> tuple[str, bytes]:
+    return element
