@@ -1,8 +1,8 @@
 """Finding the store a URL names, by folder or by entry point.
 
 A shipped store is a package here whose ``__init__`` is light to import and declares ``SCHEMES`` and ``open_sink(url)``, or
-``open_journal(url, schemas)``, or both. A third party declares an entry point in the group ``iotcloud.sinks``, named for its scheme,
-whose value is an object with the same two functions, or one of them.
+``open_journal(url, schemas)``, or both. A third party declares an entry point in the group ``iotcloud.sinks``, named for its
+scheme, whose value is an object with the same two functions, or one of them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Steps of the database's form, run by Alembic when a sink is opened."""

@@ -1,0 +1,116 @@
+"""The first form of the tables of results."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def _micros(column: str) -> str:
+    """SQL for the µs since 1970 of a time's text."""
+    return f"CAST(strftime('%s', substr({column}, 1, 19)) AS INTEGER) * 1000000 + CAST(substr({column}, 21, 6) AS INTEGER)"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "aggregates",
+        sa.Column("window_start", sa.Text(), nullable=False),
+        sa.Column("window_end", sa.Text(), nullable=False),
+        sa.Column("device", sa.Text(), nullable=False),
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("count", sa.BigInteger(), nullable=False),
+        sa.Column("sum", sa.Double()),
+        sa.Column("mean", sa.Double()),
+        sa.Column("min", sa.Double()),
+        sa.Column("max", sa.Double()),
+        sa.Column("pane", sa.Text(), nullable=False),
+        sa.Column("updated_at", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("window_start", "window_end", "device", "channel"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "latest",
+        sa.Column("device", sa.Text(), nullable=False),
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("event_time", sa.Text(), nullable=False),
+        sa.Column("gateway", sa.Text(), nullable=False),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("value", sa.Double()),
+        sa.Column("text", sa.Text()),
+        sa.Column("updated_at", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("device", "channel"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "gaps",
+        sa.Column("topic", sa.Text(), nullable=False),
+        sa.Column("gateway", sa.Text(), nullable=False),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("first", sa.BigInteger(), nullable=False),
+        sa.Column("last", sa.BigInteger(), nullable=False),
+        sa.Column("count", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("detected_at", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("topic", "gateway", "epoch", "first"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "commands",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("rule", sa.Text(), nullable=False),
+        sa.Column("gateway", sa.Text(), nullable=False),
+        sa.Column("device", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("args", sa.Text(), nullable=False),
+        sa.Column("issued_at", sa.Text(), nullable=False),
+        sa.Column("deadline", sa.Text(), nullable=False),
+        sa.Column("cause_device", sa.Text(), nullable=False),
+        sa.Column("cause_channel", sa.Text(), nullable=False),
+        sa.Column("cause_time", sa.Text(), nullable=False),
+        sa.Column("window_start", sa.Text()),
+        sa.Column("window_end", sa.Text()),
+        sa.Column("cause", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("published_at", sa.Text()),
+        sa.Column("detail", sa.Text()),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "alerts",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("rule", sa.Text(), nullable=False),
+        sa.Column("device", sa.Text(), nullable=False),
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("time", sa.Text(), nullable=False),
+        sa.Column("detail", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "dead_letters",
+        sa.Column("topic", sa.Text(), nullable=False),
+        sa.Column("partition", sa.BigInteger(), nullable=False),
+        sa.Column("offset", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("time", sa.Text(), nullable=False),
+        sa.Column("frame", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("topic", "partition", "offset"),
+        sqlite_with_rowid=False,
+    )
+    if op.get_bind().dialect.name == "sqlite":
+        op.execute(
+            f"CREATE VIEW aggregates_micros AS SELECT {_micros('window_start')} AS window_start, {_micros('window_end')} AS window_end,"
+            " device, channel, count, sum, mean, min, max, pane,"
+            f" {_micros('updated_at')} AS updated_at FROM aggregates"
+        )
+        op.execute(
+            f"CREATE VIEW latest_micros AS SELECT device, channel, {_micros('event_time')} AS event_time, gateway, epoch, seq,"
+            f" value, text, {_micros('updated_at')} AS updated_at FROM latest"
+        )
