@@ -17,6 +17,7 @@ class Counts:
         self._topics: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         self._job: dict[str, int] = defaultdict(int)
         self._newest: dict[str, int] = {}
+        self._passed: int | None = None
 
     def note(self, note: Note) -> None:
         """Count a block."""
@@ -29,7 +30,7 @@ class Counts:
             "too_late": note.too_late,
             "future": note.future,
             "dead_frames": note.dead,
-            "bytes": note.bytes,
+            "bytes": note.size,
             "blocks": 1,
         }
         with self._lock:
@@ -41,6 +42,16 @@ class Counts:
     def add(self, name: str, number: int = 1, *, topic: str | None = None) -> None:
         with self._lock:
             (self._job if topic is None else self._topics[topic])[name] += number
+
+    def passed(self, watermark: int) -> None:
+        """Everything before ``watermark`` (µs since 1970, UTC) has gone through the sinks."""
+        with self._lock:
+            self._passed = watermark if self._passed is None else max(self._passed, watermark)
+
+    @property
+    def watermark(self) -> int | None:
+        """The watermark behind the sinks, µs since 1970, UTC; None before the first is known."""
+        return self._passed
 
     def topics(self) -> Mapping[str, Mapping[str, int]]:
         with self._lock:

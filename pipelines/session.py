@@ -17,12 +17,12 @@ from brokers.contract import require_log
 from pipelines.counts import Counts
 from pipelines.sources.clock import PartitionClocks
 
-#: Readers kept open though nobody uses them at the moment.
-_READERS: Final = 64
+#: Where a session is not opened by the job itself, its worker is another process and the runner holds back the source.
+_WORKER_CREDIT: Final = 1 << 40
 
 
 class Credit:
-    """Bytes that may be under way between the source and where they are decoded: a runner without back-pressure keeps all it is given."""
+    """Bytes that may be under way between the source and the decoder, for a runner without back-pressure keeps all it gets."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -94,7 +94,23 @@ class Session:
             reader.close()
 
 
-@lru_cache(maxsize=_READERS)
+@lru_cache(maxsize=1)
+def _sessions() -> dict[str, Session]:
+    return {}
+
+
+def open_session(job: str, *, credit: int) -> Session:
+    """Begin the session of a job in this process, with ``credit`` bytes that may be under way."""
+    return _sessions().setdefault(job, Session(credit=credit))
+
+
 def session_of(job: str) -> Session:
-    """The session of the job with this id in this process; made when first asked for."""
-    return Session()
+    """The session of the job with this id in this process; made when first asked for, as workers of their own do."""
+    return _sessions().get(job) or open_session(job, credit=_WORKER_CREDIT)
+
+
+def close_session(job: str) -> None:
+    """End a job's session."""
+    session = _sessions().pop(job, None)
+    if session is not None:
+        session.close()

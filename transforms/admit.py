@@ -63,7 +63,7 @@ class DeadLetter(NamedTuple):
     kind: str
     reason: str
     #: Events concerned, 0 where it cannot be known.
-    count: int
+    events: int
     frame: bytes
     detected_at: int
 
@@ -89,7 +89,7 @@ class Note(NamedTuple):
     #: Newest event time that was not from the future.
     newest: int
     append_time: int
-    bytes: int
+    size: int
     frames: int
     events: int
     admitted: int
@@ -249,7 +249,7 @@ class Admission:
         return DeadLetter(block.topic, block.partition, offset, kind, reason, count, frames[place], now)
 
 
-class Admit(beam.DoFn):  # type: ignore[misc]
+class Admit(beam.DoFn):
     """Stateful, one key per partition: ``(key, block as bytes)`` in; see the tags `ADMITTED`, `DEAD`, `GAPS`, `NOTES`."""
 
     STATE = ReadModifyWriteStateSpec("state", BytesCoder())

@@ -49,7 +49,8 @@ _MERGES: Final = (
 def measurements(events: pl.DataFrame) -> pl.DataFrame:
     """Columns event_time, device, channel, value: the numbers of decoded events, under the names they aggregate by.
 
-    One numeric or on-off measurement goes by the channel's name, several by ``channel.field``. What is null or not a number is left out.
+    One numeric or on-off measurement goes by the channel's name, several by ``channel.field``. What is null or not a
+    number is left out.
     """
     names = [name for name, dtype in events.schema.items() if name not in HEADER_NAMES and is_aggregated(dtype)]
     parts = [_measurement(events, name, alone=len(names) == 1) for name in names]
@@ -71,7 +72,7 @@ def _measurement(events: pl.DataFrame, name: str, *, alone: bool) -> pl.DataFram
 def slices(values: pl.DataFrame, width: int) -> pl.DataFrame:
     """Partials of `measurements`, per slice of ``width`` µs: columns slice, device, channel, and a partial's."""
     high, middle, low, odd = exact.split(values.get_column("value").to_numpy())
-    columns = [pl.col("event_time").floordiv(width).mul(width).alias("slice"), "device", "channel", "value"]
+    columns: list[pl.Expr | str] = [pl.col("event_time").floordiv(width).mul(width).alias("slice"), "device", "channel", "value"]
     table = values.select(*columns).with_columns(pl.Series("high", high), pl.Series("middle", middle))
     table = table.with_columns(pl.lit(0, pl.Int64).alias("low") if low is None else pl.Series("low", low))
     rest: pl.Expr = pl.lit(None, pl.List(pl.Float64)).alias("rest")
@@ -129,7 +130,8 @@ def rows(partial: pl.DataFrame, window: WindowSpec, start: int, *, pane: str, up
     sums = exact.total(*exact.normalise(*limbs))
     rests = partial.get_column("rest")
     for place in np.flatnonzero(rests.is_not_null().to_numpy()).tolist():
-        sums[place] = exact.total_with_rest(*(int(limb[place]) for limb in limbs), rests[place])
+        high, middle, low = (int(limb[place]) for limb in limbs)
+        sums[place] = exact.total_with_rest(high, middle, low, rests[place])
     return partial.select(
         pl.lit(start, pl.Int64).alias("window_start"),
         pl.lit(start + window.size, pl.Int64).alias("window_end"),

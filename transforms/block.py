@@ -48,9 +48,7 @@ class Block:
         return [data[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
 
 
-def block_of(
-    topic: str, partition: int, records: Sequence[Any], *, watermark: int
-) -> Block:
+def block_of(topic: str, partition: int, records: Sequence[Any], *, watermark: int) -> Block:
     """A block of log records (`brokers.contract.Record`), at least one."""
     values = [record[3] for record in records]
     first = records[0][0]

@@ -8,6 +8,7 @@ else is left to the reference (`schemas.frame.decode_frame`), which judges.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,7 +89,9 @@ def declared_counts(data: npt.NDArray[np.uint8], starts: Ints, ends: Ints) -> In
     return np.where(plain, counts, 0)
 
 
-def decode(plan: Plan, frames: Sequence[bytes], counts: Ints, lengths: Ints) -> tuple[list[Rows], list[npt.NDArray[np.intp]], list[int]]:
+def decode(
+    plan: Plan, frames: Sequence[bytes], counts: Ints, lengths: Ints
+) -> tuple[list[Rows], list[npt.NDArray[np.intp]], list[int]]:
     """Decode ``frames`` of ``counts`` events and ``lengths`` bytes.
 
     Returns rows with, for each, the positions of the frames they are of, and the positions that are left to the reference.
@@ -98,7 +101,7 @@ def decode(plan: Plan, frames: Sequence[bytes], counts: Ints, lengths: Ints) -> 
     left: list[int] = []
     cut = np.searchsorted(np.cumsum(counts), np.arange(_EVENTS_PER_CALL, counts.sum() + _EVENTS_PER_CALL, _EVENTS_PER_CALL))
     bounds = [0, *(np.unique(np.minimum(cut + 1, len(frames)))).tolist()]
-    ranges = [(a, b) for a, b in zip(bounds, bounds[1:], strict=False) if a < b]
+    ranges = [(a, b) for a, b in itertools.pairwise(bounds) if a < b]
     while ranges:
         start, end = ranges.pop()
         rows = _decode(plan, frames[start:end], counts[start:end], lengths[start:end])

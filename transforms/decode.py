@@ -103,7 +103,9 @@ class Decoder:
         if odd:
             self._by_reference(frames, sorted(odd), out, schema)
 
-    def _by_reference(self, frames: Sequence[bytes], places: Iterable[int], out: Decoded, schema: EventSchema | None = None) -> None:
+    def _by_reference(
+        self, frames: Sequence[bytes], places: Iterable[int], out: Decoded, schema: EventSchema | None = None
+    ) -> None:
         rows: list[dict[str, object]] = []
         good: list[int] = []
         counts: list[int] = []

@@ -6,6 +6,7 @@ partition of a topic, because its frames are keyed by it.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from schemas.control import Control, Dropped, EpochStart
+from schemas.control import Control, Dropped
 from transforms.intervals import Interval, IntervalSet
 
 Ints = npt.NDArray[np.int64]
@@ -180,12 +181,20 @@ def _runs(frames: Frames) -> Iterator[tuple[str, int, int, int, Ints]]:
     if len(names) > 1 or (frames.epochs != frames.epochs[0]).any() or (np.diff(frames.firsts) < 0).any():
         order = np.lexsort((frames.firsts, frames.epochs, codes))
     codes, epochs, firsts, counts = codes[order], frames.epochs[order], frames.firsts[order], frames.counts[order]
-    breaks = np.flatnonzero((codes[1:] != codes[:-1]) | (epochs[1:] != epochs[:-1]) | (firsts[1:] != firsts[:-1] + counts[:-1])) + 1
+    breaks = (
+        np.flatnonzero((codes[1:] != codes[:-1]) | (epochs[1:] != epochs[:-1]) | (firsts[1:] != firsts[:-1] + counts[:-1])) + 1
+    )
     gateways = list(names)
     bounds = [0, *breaks.tolist(), len(codes)]
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in itertools.pairwise(bounds):
         last = end - 1
-        yield gateways[int(codes[start])], int(epochs[start]), int(firsts[start]), int(firsts[last] + counts[last]), order[start:end]
+        yield (
+            gateways[int(codes[start])],
+            int(epochs[start]),
+            int(firsts[start]),
+            int(firsts[last] + counts[last]),
+            order[start:end],
+        )
 
 
 def _mark(member: int, frames: Frames, added: Iterable[Interval], new: Ints, partly: list[tuple[int, int, int]]) -> None:

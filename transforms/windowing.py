@@ -1,9 +1,9 @@
 """Windowed aggregates as Beam transforms.
 
 Windows are a stateful step in the global window, keyed ``name|start|shard``, with the partial aggregates as state and two
-event-time timers: at the window's end (emit) and at end + lateness (flush, forget). It is the same on every runner; Beam's own late
-panes are faulty in Prism. Elements come with the source's watermark as their timestamp, so "late" can be told from it: the
-step's own watermark is never beyond an element that it is given.
+event-time timers: at the window's end (emit) and at end + lateness (flush, forget). It is the same on every runner;
+Beam's own late panes are faulty in Prism. Elements come with the source's watermark as their timestamp, so "late" can
+be told from it: the step's own watermark is never beyond an element that it is given.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Resumption:
     done: Mapping[PartitionKey, int] | None = None
 
 
-class AssignWindows(beam.DoFn):  # type: ignore[misc]
+class AssignWindows(beam.DoFn):
     """`Admitted` in; ``(key, partial as bytes)`` out under `PARTIALS`, and `Correction` under `CORRECTIONS`."""
 
     def __init__(self, windows: tuple[WindowSpec, ...], *, shards: int = 1, resumption: Resumption | None = None) -> None:
@@ -71,7 +71,7 @@ class AssignWindows(beam.DoFn):  # type: ignore[misc]
                 yield f"{window.name}|{start}|{shard}", pack(part)
 
 
-class WindowAggregates(beam.DoFn):  # type: ignore[misc]
+class WindowAggregates(beam.DoFn):
     """Stateful: partials by key in, data frames of whole result rows (`transforms.aggregates.ROW_TYPES`) out."""
 
     STORED = BagStateSpec("partials", BytesCoder())
@@ -166,7 +166,7 @@ class WindowAggregates(beam.DoFn):  # type: ignore[misc]
         return self._windows[name], int(start)
 
 
-class AggregateInWindows(beam.PTransform):  # type: ignore[misc]
+class AggregateInWindows(beam.PTransform):
     """`Admitted` to result rows. Gives a dict: "rows", data frames of whole rows, and "corrections"."""
 
     def __init__(
@@ -210,7 +210,9 @@ def _sharded(partial: pl.DataFrame, shards: int) -> Iterator[tuple[int, pl.DataF
     if shards == 1:
         yield 0, partial
         return
-    numbers = pl.Series("shard", [shard_of(*series, shards) for series in partial.select(SERIES).iter_rows()], pl.Int32)
+    numbers = pl.Series(
+        "shard", [shard_of(device, channel, shards) for device, channel in partial.select(SERIES).iter_rows()], pl.Int32
+    )
     for shard in range(shards):
         part = partial.filter(numbers == shard)
         if len(part):

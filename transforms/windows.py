@@ -1,7 +1,8 @@
 """Event-time windows: which there are, and which a time falls into.
 
 Windows lie on a grid: they start at multiples of ``every`` since 1970, UTC, and last ``size``. A fixed window has
-``every == size``. A *slice* is the widest piece that no window cuts; rows are aggregated once per slice, and windows are made of slices.
+``every == size``. A *slice* is the widest piece that no window cuts; rows are aggregated once per slice, and windows are
+made of slices.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class WindowSpec:
             raise ConfigurationError(f"window {self.name!r}: size and every must be above zero, lateness not below it")
         if self.every > self.size:
             raise ConfigurationError(
-                f"window {self.name!r}: starts every {self.every / 1e6:g} s but lasts {self.size / 1e6:g} s; events would be left out",
+                f"window {self.name!r}: starts every {self.every / 1e6:g} s, lasts {self.size / 1e6:g} s: that leaves events out",
                 remedy="let it start at least as often as it lasts",
             )
         if self.overlaps > MOST_OVERLAPS:

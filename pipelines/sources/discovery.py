@@ -28,7 +28,7 @@ class Source(NamedTuple):
     topics: tuple[str, ...]
 
 
-class FindPartitions(beam.DoFn, RestrictionProvider):  # type: ignore[misc]
+class FindPartitions(beam.DoFn, RestrictionProvider):
     """Splittable: `Source` in, every `Partition` of it once out.
 
     Its watermark is the least of the partitions known, so that a partition found later enters no earlier than the job has come.
@@ -49,7 +49,7 @@ class FindPartitions(beam.DoFn, RestrictionProvider):  # type: ignore[misc]
     def truncate(self, element: Source, restriction: OffsetRange) -> None:
         """Nothing is left to do when the runner drains the job."""
 
-    @beam.DoFn.unbounded_per_element()  # type: ignore[untyped-decorator]
+    @beam.DoFn.unbounded_per_element()
     def process(
         self,
         element: Source,
@@ -91,7 +91,7 @@ def find(session: Session, source: Source, watermark: int) -> list[Partition]:
 
 
 @dataclass
-class ReadLog(beam.PTransform):  # type: ignore[misc]
+class ReadLog(beam.PTransform):
     """Blocks of all partitions of ``sources``, keyed by partition: ``(key, block as bytes)``."""
 
     sources: tuple[Source, ...]
@@ -101,5 +101,7 @@ class ReadLog(beam.PTransform):  # type: ignore[misc]
         super().__init__()
 
     def expand(self, pipeline: Any) -> Any:
-        found = pipeline | "Sources" >> beam.Create(list(self.sources), reshuffle=False) | beam.ParDo(FindPartitions(self.settings))
+        found = (
+            pipeline | "Sources" >> beam.Create(list(self.sources), reshuffle=False) | beam.ParDo(FindPartitions(self.settings))
+        )
         return found | "Read" >> beam.ParDo(ReadPartition(self.settings)).with_output_types(tuple[str, bytes])

@@ -66,7 +66,7 @@ class ReadSettings:
     clock: Callable[[], int] = wall_clock
 
 
-class UnsplitOffsets(OffsetRestrictionTracker):  # type: ignore[misc]
+class UnsplitOffsets(OffsetRestrictionTracker):
     """An offset range that only its own process() ends: a partition is read by one at a time."""
 
     def try_split(self, fraction_of_remainder: float) -> Any:
@@ -76,7 +76,7 @@ class UnsplitOffsets(OffsetRestrictionTracker):  # type: ignore[misc]
         return bool(self._range.stop != ENDLESS)
 
 
-class ReadPartition(beam.DoFn, RestrictionProvider):  # type: ignore[misc]
+class ReadPartition(beam.DoFn, RestrictionProvider):
     """Splittable: `Partition` in, ``(partition key, block as bytes)`` out."""
 
     def __init__(self, settings: ReadSettings) -> None:
@@ -100,7 +100,7 @@ class ReadPartition(beam.DoFn, RestrictionProvider):  # type: ignore[misc]
     def truncate(self, element: Partition, restriction: OffsetRange) -> None:
         """Nothing is left to do when the runner drains the job."""
 
-    @beam.DoFn.unbounded_per_element()  # type: ignore[untyped-decorator]
+    @beam.DoFn.unbounded_per_element()
     def process(
         self,
         element: Partition,
@@ -139,7 +139,7 @@ class _Pull:
         self._stop: int = restriction.stop
         self.sent = 0
 
-    def blocks(self) -> Iterator[Any]:
+    def blocks(self) -> Iterator[Any]:  # noqa: PLR0911  (each way a bundle ends stands on its own)
         until = time.monotonic() + self._settings.bundle_seconds
         while True:
             if self.position >= self._stop:
@@ -165,10 +165,10 @@ class _Pull:
                 self._session.credit.settle(granted, 0)
                 return
             yield self._block(records, granted)
-            if self.sent >= self._settings.bundle_blocks or time.monotonic() > until:
-                if self.position < self._stop:
-                    self._pause(0)
-                    return
+            full = self.sent >= self._settings.bundle_blocks or time.monotonic() > until
+            if full and self.position < self._stop:
+                self._pause(0)
+                return
 
     def _read(self, granted: int) -> list[Record]:
         topic, partition = self._key
@@ -180,7 +180,9 @@ class _Pull:
             lost = error.begin - self.position
             logger("source").warning("records expired unread", topic=topic, partition=partition, offsets=lost)
             self._session.counts.add("expired_offsets", lost, topic=topic)
-            records = self._reader.read(topic, partition, error.begin, max_records=self._settings.block_records, max_bytes=granted)
+            records = self._reader.read(
+                topic, partition, error.begin, max_records=self._settings.block_records, max_bytes=granted
+            )
         return [record for record in records if record.offset < self._stop] if self._stop != ENDLESS else list(records)
 
     def _block(self, records: list[Record], granted: int) -> TimestampedValue:

@@ -1,0 +1,103 @@
+"""What a pipeline's TOML file says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from schemas.errors import ConfigurationError
+from schemas.registry import EventSchema, Schemas, load_event_schema
+from settings import Seconds, load
+from transforms.windows import WindowSpec, check_windows
+
+
+class WindowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[windows.NAME]``."""
+
+    size: Seconds
+    kind: Literal["fixed", "sliding"] = "fixed"
+    #: How often a sliding window starts.
+    every: Seconds | None = None
+    #: How long after its end, by event time, a window still takes late events.
+    allowed_lateness: Seconds = Seconds(86_400)
+
+    def __post_init__(self) -> None:
+        if self.kind == "sliding" and self.every is None:
+            raise ValueError("a sliding window needs 'every', how often it starts")
+        if self.kind == "fixed" and self.every is not None:
+            raise ValueError("a fixed window has no 'every'; write kind = \"sliding\"")
+
+    def spec(self, name: str) -> WindowSpec:
+        size = _micros(self.size)
+        return WindowSpec(name, size, size if self.every is None else _micros(self.every), _micros(self.allowed_lateness))
+
+
+class SourceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[source]``."""
+
+    #: How far out of order event times may be within a partition before they count as late.
+    disorder: Seconds = Seconds(10)
+    #: How far event times may be ahead of the clock.
+    future: Seconds = Seconds(300)
+    #: How often a partition that has been read to its end is looked at.
+    poll: Seconds = Seconds(0.02)
+
+
+class CommandsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[commands]``."""
+
+    #: URL of the broker that commands are published to; that of the first source unless given.
+    broker: str = ""
+
+
+class PipelineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file. Every field may be left out."""
+
+    #: User schemas beside the shipped ones: ``.avsc`` files, relative to the pipeline's.
+    schemas: tuple[str, ...] = ()
+    #: URLs of sinks, beside those of ``--sink``.
+    sinks: tuple[str, ...] = ()
+    #: Shards of the aggregation: more of them spread it over more workers, and cost more.
+    shards: int = 1
+    source: SourceConfig = msgspec.field(default_factory=SourceConfig)
+    windows: dict[str, WindowConfig] = msgspec.field(default_factory=dict)
+    commands: CommandsConfig = msgspec.field(default_factory=CommandsConfig)
+    #: `transforms.rules` reads them.
+    rules: Any = None
+
+    def __post_init__(self) -> None:
+        if self.shards < 1:
+            raise ValueError("shards must be at least 1")
+        for name in self.windows:
+            if "|" in name:
+                raise ValueError(f"the window {name!r}: '|' cannot be part of a name")
+
+    def window_specs(self) -> tuple[WindowSpec, ...]:
+        """Raises `ConfigurationError` for windows that make no sense, or could not be told apart."""
+        specs = tuple(config.spec(name) for name, config in self.windows.items())
+        check_windows(specs)
+        return specs
+
+
+def load_config(path: Path | None) -> PipelineConfig:
+    """Read a pipeline's file; without one, everything is as by default. Raises `ConfigurationError`."""
+    if path is None:
+        return PipelineConfig()
+    config = load(path, PipelineConfig)
+    try:
+        config.window_specs()
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error.message}", remedy=error.remedy) from error
+    return config
+
+
+def load_schemas(config: PipelineConfig, origin: Path | None) -> tuple[EventSchema, ...]:
+    """The shipped schemas and those the file names. Raises `SchemaError`."""
+    folder = origin.parent if origin is not None else Path()
+    return tuple(Schemas.with_shipped(load_event_schema(folder / name) for name in config.schemas))
+
+
+def _micros(seconds: Seconds) -> int:
+    return round(seconds * 1_000_000)

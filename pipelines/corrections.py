@@ -1,0 +1,144 @@
+"""Windows below the floor, computed again from the log: for late events that a restarted job must not add to half a window."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from brokers import LogReader, OffsetExpired
+from pipelines.session import Session
+from pipelines.sources.discovery import Source
+from pipelines.state import Asked, JobState
+from schemas.errors import IoTCloudError
+from schemas.registry import EventSchema, Schemas
+from telemetry.logs import logger
+from transforms.admit import BEFORE_ALL, Admission, AdmitSettings, PartitionKey, wall_clock
+from transforms.aggregates import LATE, merge, rows
+from transforms.block import block_of
+from transforms.decode import Decoder
+from transforms.progress import Mark, restart
+from transforms.windowing import Correction, partials_of
+from transforms.windows import WindowSpec
+
+_PAUSE_SECONDS: Final = 2.0
+_BLOCK_BYTES: Final = 1_100_000
+#: Partials of a window kept apart before they are merged.
+_MOST_PARTIALS: Final = 32
+
+
+@dataclass(frozen=True)
+class Recomputation:
+    """What computing windows again needs to know."""
+
+    sources: tuple[Source, ...]
+    schemas: tuple[EventSchema, ...]
+    windows: tuple[WindowSpec, ...]
+    future_bound: int = 300_000_000
+    clock: Callable[[], int] = wall_clock
+
+    def rows(
+        self, corrections: Iterable[Correction], marks: Mapping[PartitionKey, Sequence[Mark]], session: Session
+    ) -> list[pl.DataFrame]:
+        """Whole result rows of the windows, from all that the log holds of them now."""
+        wanted = {(correction.window, correction.start) for correction in corrections}
+        windows = {window.name: window for window in self.windows}
+        wanted = {(name, start) for name, start in wanted if name in windows}
+        if not wanted:
+            return []
+        least = min(start for _, start in wanted)
+        most = max(start + windows[name].size for name, start in wanted)
+        kept: dict[tuple[str, int], list[pl.DataFrame]] = {}
+        for source in self.sources:
+            for topic in source.topics:
+                with session.reader(source.url, topic, -2) as reader:
+                    for partition in reader.partitions(topic):
+                        start = restart(marks.get((topic, partition), ()), least)
+                        for columns in self._events(reader, topic, partition, start, least, most):
+                            self._add(columns, wanted, kept)
+        now = self.clock()
+        return [
+            rows(merge(partials), windows[name], start, pane=LATE, updated_at=now) for (name, start), partials in kept.items()
+        ]
+
+    def _add(self, columns: pl.DataFrame, wanted: set[tuple[str, int]], kept: dict[tuple[str, int], list[pl.DataFrame]]) -> None:
+        for window, start, partial in partials_of(columns, self.windows):
+            if (window.name, start) in wanted:
+                partials = kept.setdefault((window.name, start), [])
+                partials.append(partial)
+                if len(partials) >= _MOST_PARTIALS:
+                    partials[:] = [merge(partials)]
+
+    def _events(
+        self, reader: LogReader, topic: str, partition: int, start: int | None, least: int, most: int
+    ) -> Iterable[pl.DataFrame]:
+        """New events with times from ``least`` to ``most`` (exclusive) between an offset and the end of the log."""
+        settings = AdmitSettings(self.schemas, future_bound=self.future_bound, snapshot_every=0, clock=self.clock)
+        admission = Admission(settings, Decoder(Schemas(self.schemas)), None)
+        position = start if start is not None else reader.begin_offset(topic, partition)
+        end = reader.end_offset(topic, partition)
+        while position < end:
+            try:
+                records = reader.read(topic, partition, position, max_records=50_000, max_bytes=_BLOCK_BYTES, timeout=5.0)
+            except OffsetExpired as error:
+                position = error.begin
+                continue
+            if not records:
+                return
+            position = records[-1].offset + 1
+            block = block_of(topic, partition, records, watermark=BEFORE_ALL)
+            for admitted in admission.take(block)[0]:
+                times = admitted.columns.get_column("event_time").to_numpy()
+                inside = (times >= least) & (times < most)
+                if inside.any():
+                    yield admitted.columns if inside.all() else admitted.columns.filter(pl.Series(np.asarray(inside)))
+
+
+class Corrector:
+    """Works off a job's list of corrections, in a thread of its own until closed."""
+
+    def __init__(
+        self, state: JobState, recomputation: Recomputation, session: Session, write: Callable[[pl.DataFrame], None]
+    ) -> None:
+        self._state = state
+        self._recomputation = recomputation
+        self._session = session
+        self._write = write
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="corrections", daemon=True)
+        self._thread.start()
+
+    def work_off(self) -> int:
+        """Compute all windows listed now. Returns how many. Raises `IoTCloudError` when log or sink cannot be used."""
+        asked: list[Asked] = self._state.corrections()
+        if not asked:
+            return 0
+        found = self._recomputation.rows([entry.correction for entry in asked], self._state.marks(), self._session)
+        if found:
+            self._write(pl.concat(found))
+        self._state.settled(asked)
+        self._session.counts.add("corrected_windows", len(asked))
+        return len(asked)
+
+    def close(self) -> None:
+        """Stop the thread, and work off what is left."""
+        self._closing.set()
+        self._thread.join()
+        self.work_off()
+
+    def _run(self) -> None:
+        pause = _PAUSE_SECONDS
+        while not self._closing.wait(pause):
+            began = time.monotonic()
+            try:
+                self.work_off()
+            except IoTCloudError as error:
+                # What is not worked off stays on the list.
+                logger("corrections").warning("cannot compute windows again now", reason=str(error))
+            # A gateway that delivers late all the time must not have the log read all the time.
+            pause = max(_PAUSE_SECONDS, 10 * (time.monotonic() - began))

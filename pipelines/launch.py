@@ -1,0 +1,193 @@
+"""From options to a running job: the plan, showing it, carrying it out."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import uuid
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import apache_beam as beam
+
+from brokers import connect
+from brokers.contract import require_log
+from pipelines.config import PipelineConfig, load_config, load_schemas
+from pipelines.corrections import Corrector, Recomputation
+from pipelines.options import Options
+from pipelines.realtime import Realtime
+from pipelines.resume import resume
+from pipelines.runners.choice import check_streaming, ready_runner
+from pipelines.runners.prism import find_prism
+from pipelines.running import Signals, quiet_workers, run_to_end
+from pipelines.session import Session, close_session, open_session
+from pipelines.sinks import check_sinks, close_sinks, with_sink
+from pipelines.sources.discovery import Source
+from pipelines.sources.log import ReadSettings
+from pipelines.state import JobState, close_state, open_state
+from pipelines.status import Reporter, Status
+from schemas.errors import IoTCloudError
+from schemas.registry import EventSchema
+from telemetry.http import StatusServer
+from telemetry.logs import logger
+from transforms.windows import WindowSpec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job that has been checked as far as it can be without running it."""
+
+    options: Options
+    config: PipelineConfig
+    sources: tuple[Source, ...]
+    schemas: tuple[EventSchema, ...]
+    windows: tuple[WindowSpec, ...]
+    sinks: tuple[str, ...]
+
+
+def plan(options: Options) -> Plan:
+    """Raises `ConfigurationError` or `SchemaError`."""
+    check_streaming(options.runner)
+    if options.runner == "PrismRunner":
+        find_prism(options.prism_location)
+    config = load_config(options.pipeline)
+    return Plan(
+        options,
+        config,
+        options.sources,
+        load_schemas(config, options.pipeline),
+        config.window_specs(),
+        (*options.sinks, *config.sinks),
+    )
+
+
+def show(plan: Plan) -> int:
+    """Print the plan, with what can be reached now. Returns 0 when all of it can, else 1."""
+    lines = [f"job        {plan.options.job} on {plan.options.runner}"]
+    wrong = 0
+    for source in plan.sources:
+        for topic in source.topics:
+            found, failed = _look_at(source, topic)
+            wrong += failed
+            lines.append(f"topic      {topic} at {connect(source.url).url}: {found}")
+    lines += [f"schema     {schema.name} {schema.fingerprint.hex()}" for schema in plan.schemas]
+    for window in plan.windows:
+        step = "" if window.every == window.size else f" every {window.every / 1e6:g} s"
+        lateness = f"late events for {window.allowed_lateness / 1e6:g} s"
+        lines.append(f"window     {window.name}: {window.size / 1e6:g} s{step}, {lateness}")
+    for url, problem in check_sinks(plan.sinks):
+        wrong += bool(problem)
+        lines.append(f"sink       {url}: {problem or 'can be written'}")
+    sys.stdout.write("\n".join(lines) + "\n")
+    close_sinks(plan.sinks)
+    return 1 if wrong else 0
+
+
+def _look_at(source: Source, topic: str) -> tuple[str, bool]:
+    try:
+        reader = require_log(connect(source.url))
+        try:
+            partitions = reader.partitions(topic)
+            records = sum(reader.end_offset(topic, number) - reader.begin_offset(topic, number) for number in partitions)
+        finally:
+            reader.close()
+    except IoTCloudError as error:
+        return str(error), True
+    return (f"{len(partitions)} partitions, {records} records" if partitions else "not there yet, will be waited for"), False
+
+
+def run(plan: Plan) -> int:
+    """Run the job to its end. Returns 0; raises `IoTCloudError` when it fails."""
+    options = plan.options
+    job = f"{options.job}-{uuid.uuid4()}"
+    signals = Signals()
+    with ExitStack() as stack:
+        stack.enter_context(quiet_workers())
+        state = None
+        if options.state is not None:
+            state = open_state(options.state)
+            stack.callback(close_state, options.state)
+        session = open_session(job, credit=options.credit)
+        stack.callback(close_session, job)
+        stack.callback(close_sinks, plan.sinks)
+        status = Status(session, job=options.job, runner=options.runner)
+        runner = stack.enter_context(ready_runner(options.runner, options.beam, prism_location=options.prism_location))
+        server = StatusServer(
+            status.registry(), ready=lambda: status.phase == "running", status=status.document, port=options.metrics_port
+        )
+        stack.callback(server.close)
+        _tell(options, server.port)
+        realtime = _realtime(plan, job, state)
+        pipeline = beam.Pipeline(options=runner.options)
+        realtime.build(pipeline)
+        corrector = _corrector(plan, realtime, state, session)
+        result = pipeline.run()
+        reporter = Reporter(status)
+        stack.callback(reporter.close)
+        with signals.installed():
+            run_to_end(
+                result,
+                session,
+                status,
+                signals,
+                runner=runner.process,
+                close_on_drain=options.close_on_drain or options.until_end,
+            )
+            if corrector is not None:
+                corrector.close()
+    return 0
+
+
+def _realtime(plan: Plan, job: str, state: JobState | None) -> Realtime:
+    source = plan.config.source
+    begin = resume(state, plan.windows)
+    read = ReadSettings(
+        job,
+        disorder=round(source.disorder * 1e6),
+        future_bound=round(source.future * 1e6),
+        floor=begin.resumption.floor,
+        starts=begin.starts,
+        until_end=plan.options.until_end,
+        poll=round(source.poll * 1e6),
+        group=plan.options.group,
+    )
+    return Realtime(
+        job,
+        plan.sources,
+        read,
+        plan.schemas,
+        plan.windows,
+        plan.sinks,
+        begin,
+        state=plan.options.state,
+        shards=plan.config.shards,
+    )
+
+
+def _corrector(plan: Plan, realtime: Realtime, state: JobState | None, session: Session) -> Corrector | None:
+    if state is None or not plan.windows or not plan.sinks:
+        return None
+    recomputation = Recomputation(
+        plan.sources, plan.schemas, plan.windows, future_bound=realtime.read.future_bound, clock=realtime.read.clock
+    )
+
+    def write(rows: object) -> None:
+        for url in plan.sinks:
+            with_sink(url).write("aggregates", rows)  # type: ignore[arg-type]
+
+    return Corrector(state, recomputation, session, write)
+
+
+def _tell(options: Options, port: int) -> None:
+    logger("pipeline").info("status at", url=f"http://127.0.0.1:{port}/api/v1/status")
+    if options.status_file is not None:
+        _write(options.status_file, json.dumps({"pid": os.getpid(), "port": port}) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """Put ``text`` into the file at once, so that nobody reads half of it."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

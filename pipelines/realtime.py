@@ -1,0 +1,93 @@
+"""The real-time job: logs in; windows, rules, latest values, gaps and dead letters out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+
+from pipelines.resume import Resume, StoreProgress
+from pipelines.session import session_of
+from pipelines.sinks import Write, one_dead_letter, one_gap
+from pipelines.sources.discovery import ReadLog, Source
+from pipelines.sources.log import ReadSettings
+from schemas.registry import EventSchema
+from transforms.admit import ADMITTED, DEAD, GAPS, NOTES, Admit, AdmitSettings, GapRow, Note
+from transforms.progress import WatermarkBehind, granule_of
+from transforms.windowing import AggregateInWindows
+from transforms.windows import WindowSpec
+
+
+@dataclass(frozen=True)
+class Realtime:
+    """All that the job's graph is made from."""
+
+    job: str
+    sources: tuple[Source, ...]
+    read: ReadSettings
+    schemas: tuple[EventSchema, ...]
+    windows: tuple[WindowSpec, ...]
+    sinks: tuple[str, ...]
+    resume: Resume
+    state: Path | None = None
+    shards: int = 1
+
+    def build(self, pipeline: beam.Pipeline) -> None:
+        """Put the graph into ``pipeline``."""
+        settings = AdmitSettings(
+            self.schemas,
+            self.windows,
+            future_bound=self.read.future_bound,
+            snapshot_every=1_000_000 if self.state else 0,
+            seeds=self.resume.seeds,
+            clock=self.read.clock,
+        )
+        blocks = pipeline | "Log" >> ReadLog(self.sources, self.read)
+        admitted = blocks | "Admit" >> beam.ParDo(Admit(settings)).with_outputs(DEAD, GAPS, NOTES, main=ADMITTED)
+        notes = admitted[NOTES] | "Count" >> beam.ParDo(CountBlocks(self.job))
+        written = [
+            admitted[DEAD] | "DeadLetterRows" >> beam.Map(one_dead_letter) | "DeadLetters" >> self._write("dead_letters"),
+            admitted[GAPS] | "GapRows" >> beam.ParDo(CountGaps(self.job)) | "Gaps" >> self._write("gaps"),
+        ]
+        if self.windows:
+            aggregated = admitted[ADMITTED] | "Aggregate" >> AggregateInWindows(
+                self.windows, shards=self.shards, resumption=self.resume.resumption, clock=self.read.clock
+            )
+            written += [aggregated["rows"] | "Aggregates" >> self._write("aggregates"), aggregated["corrections"]]
+        if self.state is not None:
+            done = (notes, *written) | "Written" >> beam.Flatten()
+            progress = done | "Progress" >> WatermarkBehind(granule_of(self.windows))
+            _ = progress | "State" >> beam.ParDo(StoreProgress(self.job, self.state, self.windows))
+
+    def _write(self, table: str) -> Write:
+        return Write(self.job, table, self.sinks)
+
+
+class CountBlocks(beam.DoFn):
+    """Notes in and out: counts them, and gives their bytes back to the source."""
+
+    def __init__(self, job: str) -> None:
+        self._job = job
+
+    def process(self, note: Note) -> Iterator[Note]:
+        session = session_of(self._job)
+        session.credit.give_back(note.size)
+        session.counts.note(note)
+        yield note
+
+
+class CountGaps(beam.DoFn):
+    """Gap rows in, rows of the table out, counted. ``missing`` is the number of events missing and not declared."""
+
+    def __init__(self, job: str) -> None:
+        self._job = job
+
+    def process(self, row: GapRow) -> Iterator[Any]:
+        counts = session_of(self._job).counts
+        counts.add(f"gaps_{row.gap.state}")
+        if row.gap.state != "declared":
+            counts.add("missing", row.gap.count if row.gap.state == "open" else -row.gap.count)
+        yield one_gap(row)

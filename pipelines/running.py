@@ -1,0 +1,176 @@
+"""A submitted job until its end: signals, draining, a runner that dies."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Final
+
+import grpc
+
+from pipelines.session import Session
+from pipelines.status import Status
+from schemas.errors import IoTCloudError
+from telemetry.logs import logger
+
+_LOOK_SECONDS: Final = 0.05
+#: How long what was read before a drain may take to get through the sinks.
+_SETTLE_SECONDS: Final = 10.0
+#: How long nothing may change before a drained job counts as settled.
+_STILL_SECONDS: Final = 0.6
+_CANCEL_SECONDS: Final = 10.0
+
+
+class JobFailed(IoTCloudError):
+    """A running job ended because of an error."""
+
+
+class Signals:
+    """Counts SIGTERM and SIGINT: the first drains, the second cancels."""
+
+    def __init__(self) -> None:
+        self.received = 0
+
+    def _receive(self, _number: int, _frame: FrameType | None) -> None:
+        self.received += 1
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Handle signals within; nothing is done outside of the main thread, which alone may."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._receive) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class _Waiter(threading.Thread):
+    """Waits for the end of a job; asking twice may hang, so it is done once, here."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__(name="job", daemon=True)
+        self._result = result
+        self.state = ""
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.state = str(self._result.wait_until_finish())
+        except Exception as error:  # noqa: BLE001  (Beam raises RuntimeError, grpc its own)
+            self.error = error
+
+
+def run_to_end(
+    result: Any,
+    session: Session,
+    status: Status,
+    signals: Signals,
+    *,
+    runner: subprocess.Popen[bytes] | None,
+    close_on_drain: bool,
+) -> None:
+    """Return when the job has ended as it should: by itself, drained, or cancelled by a second signal.
+
+    Raises `JobFailed` when one of its functions failed, or its runner died.
+    """
+    waiter = _Waiter(result)
+    waiter.start()
+    status.phase = "running"
+    while waiter.is_alive():
+        waiter.join(_LOOK_SECONDS)
+        if runner is not None and runner.poll() is not None:
+            raise JobFailed(
+                f"the runner ended with {runner.returncode} while the job was running",
+                remedy="start the job again: with --state it resumes where it was",
+            )
+        if signals.received:
+            _drain(result, waiter, session, status, signals, close=close_on_drain)
+            return
+    _check(waiter)
+    status.phase = "done"
+
+
+def _drain(result: Any, waiter: _Waiter, session: Session, status: Status, signals: Signals, *, close: bool) -> None:
+    status.phase = "draining"
+    logger("pipeline").info("draining", close_windows=close)
+    if close:
+        session.closing.set()
+        while waiter.is_alive() and signals.received < 2:
+            waiter.join(_LOOK_SECONDS)
+        if not waiter.is_alive():
+            _check(waiter)
+            status.phase = "done"
+            return
+    else:
+        session.stopping.set()
+        _settle(waiter, lambda: (session.credit.used, session.counts.watermark, session.counts.job()), signals)
+        _check(waiter)
+    status.phase = "cancelled" if signals.received > 1 else "stopped"
+    with _quiet_grpc():
+        result.cancel()
+    waiter.join(_CANCEL_SECONDS)
+
+
+def _settle(waiter: _Waiter, look: Callable[[], Any], signals: Signals) -> None:
+    """Wait until what was read has gone through: nothing changes any more."""
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    seen, since = look(), time.monotonic()
+    while waiter.is_alive() and signals.received < 2 and time.monotonic() < deadline:
+        waiter.join(_LOOK_SECONDS)
+        now = look()
+        if now != seen:
+            seen, since = now, time.monotonic()
+        elif now[0] == 0 and time.monotonic() - since > _STILL_SECONDS:
+            return
+
+
+def _check(waiter: _Waiter) -> None:
+    if waiter.is_alive():
+        return
+    if waiter.error is not None:
+        raise JobFailed(f"the job failed: {waiter.error}") from waiter.error
+    if waiter.state not in ("DONE", "CANCELLED", "DRAINED"):
+        raise JobFailed(f"the job ended as {waiter.state}")
+
+
+@contextmanager
+def _quiet_grpc() -> Iterator[None]:
+    try:
+        yield
+    except (grpc.RpcError, RuntimeError) as error:
+        logger("pipeline").debug("cancelling", reason=str(error))
+
+
+@contextmanager
+def quiet_workers() -> Iterator[None]:
+    """Beam's worker threads lose their connections when the runner goes; that is no error to show."""
+    before = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        if not isinstance(arguments.exc_value, grpc.RpcError):
+            before(arguments)
+
+    level = logging.getLogger("apache_beam").level
+    threading.excepthook = hook
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    logging.getLogger().addFilter(_is_shown)
+    try:
+        yield
+    finally:
+        # The threads are daemons and outlive this; the hook stays for them.
+        logging.getLogger("apache_beam").setLevel(level)
+        logging.getLogger().removeFilter(_is_shown)
+
+
+def _is_shown(record: logging.LogRecord) -> bool:
+    return "apitools not found" not in record.getMessage()

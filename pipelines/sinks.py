@@ -1,0 +1,152 @@
+"""Writing rows to stores from a pipeline. What this gives is empty; its watermark says what has been written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import apache_beam as beam
+import polars as pl
+
+from pipelines.session import session_of
+from schemas.errors import IoTCloudError
+from storage import Sink, open_sink
+from storage.tables import DEAD_LETTERS, GAPS
+from transforms.admit import DeadLetter, GapRow
+
+
+class WriteRows(beam.DoFn):
+    """Data frames of rows of ``table`` in; written to every sink when the bundle ends, in one call each."""
+
+    def __init__(self, job: str, table: str, urls: Sequence[str]) -> None:
+        self._job = job
+        self._table = table
+        self._urls = tuple(urls)
+        self._rows: list[pl.DataFrame] = []
+
+    def start_bundle(self) -> None:
+        self._rows = []
+
+    def process(self, rows: pl.DataFrame) -> Iterable[bytes]:
+        if len(rows):
+            self._rows.append(rows)
+        return ()
+
+    def finish_bundle(self) -> None:
+        if not self._rows:
+            return
+        rows = pl.concat(self._rows, how="diagonal_relaxed") if len(self._rows) > 1 else self._rows[0]
+        self._rows = []
+        for url in self._urls:
+            with_sink(url).write(self._table, rows)
+        session_of(self._job).counts.add(f"rows_{self._table}", len(rows))
+
+
+class Write(beam.PTransform):
+    """`WriteRows` as a transform: data frames in, a collection out that stays empty."""
+
+    def __init__(self, job: str, table: str, urls: Sequence[str]) -> None:
+        super().__init__()
+        self._write = WriteRows(job, table, urls)
+
+    def expand(self, rows: Any) -> Any:
+        return rows | beam.ParDo(self._write).with_output_types(bytes)
+
+
+@lru_cache(maxsize=16)
+def with_sink(url: str) -> Sink:
+    """The sink at ``url``, opened once per process. Writes are serialised by it."""
+    return _OneAtATime(open_sink(url))
+
+
+class _OneAtATime:
+    """A sink that several bundles of this process may use: the contract allows one call at a time."""
+
+    def __init__(self, sink: Sink) -> None:
+        import threading
+
+        self._sink = sink
+        self._lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return self._sink.url
+
+    def write(self, table: str, rows: pl.DataFrame) -> None:
+        with self._lock:
+            self._sink.write(table, rows)
+
+    def check(self) -> None:
+        with self._lock:
+            self._sink.check()
+
+    def close(self) -> None:
+        with self._lock:
+            self._sink.close()
+
+
+def close_sinks(urls: Iterable[str]) -> None:
+    """Close what this process has opened of these."""
+    for url in urls:
+        with_sink(url).close()
+    with_sink.cache_clear()
+
+
+def dead_letter_rows(letters: Sequence[DeadLetter]) -> pl.DataFrame:
+    """Rows for the table ``dead_letters``."""
+    return pl.DataFrame(
+        [
+            {
+                "topic": letter.topic,
+                "partition": letter.partition,
+                "offset": letter.offset,
+                "reason": f"{letter.kind}: {letter.reason}" + (f" ({letter.events} events)" if letter.events else ""),
+                "time": letter.detected_at,
+                "frame": letter.frame,
+            }
+            for letter in letters
+        ],
+        schema=DEAD_LETTERS.types,
+    )
+
+
+def gap_rows(gaps: Sequence[GapRow]) -> pl.DataFrame:
+    """Rows for the table ``gaps``."""
+    return pl.DataFrame(
+        [
+            {
+                "topic": row.topic,
+                "gateway": row.gap.gateway,
+                "epoch": row.gap.epoch,
+                "first": row.gap.first,
+                "last": row.gap.last,
+                "count": row.gap.count,
+                "state": row.gap.state,
+                "reason": row.gap.reason,
+                "detected_at": row.detected_at,
+            }
+            for row in gaps
+        ],
+        schema=GAPS.types,
+    )
+
+
+def one_dead_letter(letter: DeadLetter) -> pl.DataFrame:
+    return dead_letter_rows([letter])
+
+
+def one_gap(gap: GapRow) -> pl.DataFrame:
+    return gap_rows([gap])
+
+
+def check_sinks(urls: Iterable[str]) -> list[tuple[str, str]]:
+    """Each sink with what is wrong with it, empty when it can be written."""
+    found = []
+    for url in urls:
+        try:
+            with_sink(url).check()
+            found.append((with_sink(url).url, ""))
+        except IoTCloudError as error:
+            found.append((url, str(error)))
+    return found
