@@ -34,7 +34,7 @@ class Database:
         self.path = _path(url)
         # Text is bound in UTF-8 as it is; times are text here, see `storage.sql.times`.
         self.insert: Callable[[sa.Table], sqlite.Insert] = sqlite.insert
-        self.dialect = sqlite.dialect(paramstyle="qmark")  # type: ignore[no-untyped-call]
+        self.dialect = sqlite.dialect(paramstyle="qmark")
         self._engine: sa.Engine | None = None
 
     @contextmanager

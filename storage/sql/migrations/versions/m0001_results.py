@@ -105,12 +105,17 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     if op.get_bind().dialect.name == "sqlite":
-        op.execute(
-            f"CREATE VIEW aggregates_micros AS SELECT {_micros('window_start')} AS window_start, {_micros('window_end')} AS window_end,"
-            " device, channel, count, sum, mean, min, max, pane,"
-            f" {_micros('updated_at')} AS updated_at FROM aggregates"
-        )
-        op.execute(
-            f"CREATE VIEW latest_micros AS SELECT device, channel, {_micros('event_time')} AS event_time, gateway, epoch, seq,"
-            f" value, text, {_micros('updated_at')} AS updated_at FROM latest"
-        )
+        _create_view("aggregates", "window_start", "window_end", "updated_at")
+        _create_view("latest", "event_time", "updated_at")
+
+
+_PLAIN = {
+    "aggregates": ("device", "channel", "count", "sum", "mean", "min", "max", "pane"),
+    "latest": ("device", "channel", "gateway", "epoch", "seq", "value", "text"),
+}
+
+
+def _create_view(table: str, *times: str) -> None:
+    """A view of ``table`` with its times as µs since 1970."""
+    columns = [*(f"{_micros(time)} AS {time}" for time in times), *_PLAIN[table]]
+    op.execute(f"CREATE VIEW {table}_micros AS SELECT {', '.join(columns)} FROM {table}")  # noqa: S608  (names of ours)
