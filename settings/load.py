@@ -90,7 +90,8 @@ def _convert(data: object, kind: Any, path: tuple[str, ...]) -> Any:
         inner = next(argument for argument in arguments if argument is not type(None))
         return None if data is None else _convert(data, inner, path)
     try:
-        return msgspec.convert(data, kind)
+        # Variables are text wherever they stand, so text may stand for a number or a boolean.
+        return msgspec.convert(data, kind, strict=not isinstance(data, str))
     except msgspec.ValidationError as error:
         raise _Misfit(path, str(error)) from None
 

@@ -1,0 +1,1 @@
+"""Drivers that come with the agent: a folder each, which declares `driver`."""

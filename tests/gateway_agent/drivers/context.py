@@ -1,0 +1,98 @@
+"""A context that keeps what a driver emits and stores, for tests of what drivers make of their input.
+
+Durable is what was emitted and stored before a commit; `killed_after` ends the driver's process, so to speak, at any of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import structlog
+from structlog.testing import CapturingLogger
+
+from gateway_agent.driver import Event
+
+
+class Killed(Exception):
+    """The process is no more."""
+
+
+class State(dict[str, Any]):
+    """Refuses at once what is no JSON."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        assert json.loads(json.dumps(value)) == value
+        super().__setitem__(key, value)
+
+
+class KeepingContext:
+    """Keeps; `emitted` and `stored` are what would be on disk. Time passes as fast as it is slept with ``hurry``."""
+
+    def __init__(self, *, stored: Mapping[str, Any] | None = None, killed_after: int | None = None, hurry: bool = False) -> None:
+        self.emitted: list[Event] = []
+        self.rejected: list[tuple[str, str]] = []
+        self.slept: list[float] = []
+        self.stored = dict(stored or {})
+        self.commits: list[int] = []
+        self.state = State(self.stored)
+        self.log = structlog.wrap_logger(CapturingLogger())
+        self._stop = threading.Event()
+        self._killed_after = killed_after
+        self._hurry = hurry
+        self._held: list[Event] | None = None
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def emit(self, device: str, channel: str, *, event_time: Any = None, **fields: Any) -> None:
+        self.emit_many([(device, channel, event_time, fields)])
+
+    def emit_many(self, events: Iterable[Event]) -> None:
+        if self._held is not None:
+            self._held += events
+        else:
+            with self.together():
+                self._held = list(events)
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        self._held = []
+        yield
+        events, self._held = self._held, None
+        if self._killed_after is not None and len(self.commits) >= self._killed_after:
+            raise Killed
+        self.emitted += events
+        self.stored = dict(self.state)
+        self.commits.append(len(events))
+
+    def flush(self, timeout: float = 30.0) -> bool:
+        return True
+
+    def sleep(self, seconds: float) -> bool:
+        self.slept.append(seconds)
+        if self._hurry:
+            return not self.stopping
+        return not self._stop.wait(seconds)
+
+    def reject(self, where: str, reason: str) -> None:
+        self.rejected.append((where, reason))
+
+    def serial(self, port: str, *, baud: int = 9600, **options: Any) -> Any:
+        raise NotImplementedError
+
+
+def eventually(condition: Any, *, within: float = 30.0) -> None:
+    """Fails when ``condition`` does not come true in time."""
+    end = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < end, f"not within {within} s"
+        time.sleep(0.005)
