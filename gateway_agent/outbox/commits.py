@@ -16,7 +16,7 @@ from gateway_agent.outbox.framing import Framer
 from gateway_agent.outbox.layout import OutboxError, failure, is_damage
 from gateway_agent.outbox.ledger import Ledger
 from gateway_agent.outbox.records import Batch, Held
-from gateway_agent.outbox.space import Ballast, give_back
+from gateway_agent.outbox.space import Ballast, give_back, worth_giving_back
 from telemetry.logs import logger
 
 #: Bytes of events in one transaction, about.
@@ -93,6 +93,15 @@ class Committer:
                 raise self.failed or OutboxError(f"{self._path}: is closed")
             self._arrived.append(submission)
             self._changed.notify()
+
+    def withdraw(self, application: str) -> None:
+        """Take back batches that wait, with an error; one that is being committed right now is not among them."""
+        with self._changed:
+            withdrawn = [one for one in (*self._waiting, *self._arrived) if one.batch.application == application]
+            self._waiting = deque(one for one in self._waiting if one.batch.application != application)
+            self._arrived = deque(one for one in self._arrived if one.batch.application != application)
+        for submission in withdrawn:
+            submission.done(OutboxError(f"{self._path}: withdrawn"))
 
     def settle(self, settlement: Settlement) -> None:
         with self._changed:
@@ -235,7 +244,8 @@ class Committer:
         self._ballast.lay_by()
 
     def _give_back(self) -> None:
-        more = True
+        with self._books:
+            more = worth_giving_back(self._ledger.connection)
         while more and not self._arrived and not self._closing.is_set():
             with self._books:
                 try:

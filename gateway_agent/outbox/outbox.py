@@ -90,6 +90,10 @@ class Outbox:
         if outcome[0] is not None:
             raise outcome[0]
 
+    def withdraw(self, application: str) -> None:
+        """Take back batches of an application that still wait; they end with an error. Some may be on their way to disk."""
+        self._committer.withdraw(application)
+
     def hand_out(
         self, transport: str, *, after: int, max_frames: int = 64, max_bytes: int = 4 << 20, timeout: float = 0.0
     ) -> list[Held]:

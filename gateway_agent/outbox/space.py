@@ -7,19 +7,25 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
-#: Free pages worth giving back, and pages given back at a time: a step holds others up for milliseconds.
-_LEAST_PAGES: Final = 256
+#: Free pages that are worth the work, and pages given back at a time: a step holds others up for milliseconds.
+_WORTH_PAGES: Final = 256
 _STEP_PAGES: Final = 512
 
 
-def give_back(connection: sqlite3.Connection) -> bool:
-    """Give back some pages, if many are free; whether there are more to give."""
+def worth_giving_back(connection: sqlite3.Connection) -> bool:
+    """Whether much of the file is free."""
     free = int(connection.execute("PRAGMA freelist_count").fetchone()[0])
     pages = int(connection.execute("PRAGMA page_count").fetchone()[0])
-    if free < _LEAST_PAGES or free < pages // 4:
+    return free >= _WORTH_PAGES and free >= pages // 4
+
+
+def give_back(connection: sqlite3.Connection) -> bool:
+    """Give back some pages, if any are free; whether there are more to give."""
+    free = int(connection.execute("PRAGMA freelist_count").fetchone()[0])
+    if not free:
         return False
     connection.execute(f"PRAGMA incremental_vacuum({_STEP_PAGES})").fetchall()
-    if free - _STEP_PAGES >= _LEAST_PAGES:
+    if free > _STEP_PAGES:
         return True
     # Only a checkpoint makes the file itself shorter; it fails harmlessly while somebody reads.
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

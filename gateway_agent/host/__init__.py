@@ -1,0 +1,1 @@
+"""Where drivers run: one child process per application, supervised by the agent."""
