@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.fingerprint import PREFIX_BYTES
 from schemas.registry import EventSchema
@@ -28,6 +29,8 @@ Flags = npt.NDArray[np.bool_]
 
 #: Events per call of the decoder: measured best between 500 and 50,000.
 _EVENTS_PER_CALL: Final = 5_000
+#: Calls the decoder may refuse before the rest is left to the reference: each costs as much as it had decoded.
+_MOST_REFUSALS: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,10 @@ def plan_for(schema: EventSchema) -> Plan | None:
     fields = fields_of(schema)
     if not all(field.columnar for field in fields):
         return None
-    record = {**raw_type(schema.record), "name": "Event", "namespace": "iotcloud.bulk"}
+    # The decoder knows no bytes within arrays; text is encoded alike, and it does not look whether it is UTF-8.
+    measured = raw_type(schema.record)["fields"]
+    members = [{"name": field["name"], "type": _as_text(field["type"])} for field in measured]
+    record = {"type": "record", "name": "Event", "namespace": "iotcloud.bulk", "fields": members}
     # C3 01 reads as one long and the fingerprint as a double, so the frames need not be cut.
     items = [("marker", "long"), ("fingerprint", "double"), ("events", {"type": "array", "items": record})]
     wrapper = {"type": "record", "name": "Frame", "fields": [{"name": name, "type": type_} for name, type_ in items]}
@@ -102,8 +108,12 @@ def decode(
     cut = np.searchsorted(np.cumsum(counts), np.arange(_EVENTS_PER_CALL, counts.sum() + _EVENTS_PER_CALL, _EVENTS_PER_CALL))
     bounds = [0, *(np.unique(np.minimum(cut + 1, len(frames)))).tolist()]
     ranges = [(a, b) for a, b in itertools.pairwise(bounds) if a < b]
+    refusals = 0
     while ranges:
         start, end = ranges.pop()
+        if refusals > _MOST_REFUSALS:
+            left.extend(range(start, end))
+            continue
         rows = _decode(plan, frames[start:end], counts[start:end], lengths[start:end])
         if isinstance(rows, Rows):
             taken.append(rows)
@@ -121,7 +131,9 @@ def decode(
                     left.extend(sound.tolist())
         elif end - start == 1:
             left.append(start)
+            refusals += 1
         else:
+            refusals += 1
             middle = (start + end) // 2
             ranges += [(start, middle), (middle, end)]
     return taken, places, left
@@ -132,9 +144,8 @@ def _decode(plan: Plan, frames: Sequence[bytes], counts: Ints, lengths: Ints) ->
     import pyruhvro
 
     try:
-        batch = pyruhvro.deserialize_array(list(frames), plan.text)
-        lists = batch.column("events")
-        lists.validate(full=True)
+        lists = pyruhvro.deserialize_array(list(frames), plan.text).column("events")
+        columns = [_checked(field, lists.values.field(place)) for place, field in enumerate(plan.fields)]
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException:  # noqa: BLE001  (a panic in Rust is not an Exception; the reference says what is wrong)
@@ -143,15 +154,30 @@ def _decode(plan: Plan, frames: Sequence[bytes], counts: Ints, lengths: Ints) ->
     found = np.diff(offsets)
     sound: Flags = found == counts
     if sound.all():
-        sound = _sound(plan, lists.values, offsets[:-1] - offsets[0], counts, lengths)
+        sound = _sound(plan, columns, offsets[:-1] - offsets[0], counts, lengths)
         if sound.all():
-            return Rows(pa.RecordBatch.from_struct_array(lists.values), counts)
+            return Rows(pa.RecordBatch.from_arrays(columns, [field.name for field in plan.fields]), counts)
     return sound if sound.any() else None
 
 
-def _sound(plan: Plan, events: Any, starts: Ints, counts: Ints, lengths: Ints) -> Flags:
+def _as_text(type_: Any) -> Any:
+    if isinstance(type_, list):
+        return [_as_text(branch) for branch in type_]
+    return "string" if type_ == "bytes" else type_
+
+
+def _checked(field: Field, array: Any) -> Any:
+    """A column as it should be. Raises `pyarrow.ArrowInvalid` for text that is not UTF-8."""
+    if field.kind == "bytes":
+        return array.view(pa.binary())
+    if field.kind == "string":
+        array.validate(full=True)
+    return array
+
+
+def _sound(plan: Plan, arrays: Sequence[Any], starts: Ints, counts: Ints, lengths: Ints) -> Flags:
     """Which frames hold consecutive events of one gateway and epoch, times that exist, and not a byte more."""
-    columns = {field.name: events.field(place) for place, field in enumerate(plan.fields)}
+    columns = {field.name: array for field, array in zip(plan.fields, arrays, strict=True)}
     epoch, seq = _longs(columns["epoch"]), _longs(columns["seq"])
     follows = np.ones(len(seq), np.bool_)
     follows[1:] = (seq[1:] - seq[:-1] == 1) & (epoch[1:] == epoch[:-1]) & _same_as_before(columns["gateway"])
@@ -187,7 +213,7 @@ def _same_as_before(strings: Any) -> Flags:
         table = data[offsets[0] : offsets[-1]].reshape(len(lengths), int(lengths[0]))
         same: Flags = (table[1:] == table[:-1]).all(axis=1)
         return same
-    return np.asarray(pa.compute.equal(strings.slice(1), strings.slice(0, len(strings) - 1)), np.bool_)
+    return np.asarray(pc.equal(strings.slice(1), strings.slice(0, len(strings) - 1)), np.bool_)
 
 
 def _text(array: Any) -> tuple[Ints, Ints, npt.NDArray[np.uint8]]:
