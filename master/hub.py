@@ -12,11 +12,17 @@ class Hub:
         self._loop = loop
         self._event = asyncio.Event()
         self.closing = False
+        #: How many clients follow the stream of changes.
+        self.watchers = 0
 
     def notify(self) -> None:
         """Something has been committed."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake)
+
+    def close_soon(self) -> None:
+        """`close`, from a signal handler."""
+        self._loop.call_soon_threadsafe(self.close)
 
     def close(self) -> None:
         """Wake everybody for good: the server is going down. Called on the loop."""

@@ -16,8 +16,7 @@ from master.clock import Clock
 from master.errors import NotFound, NotRegistered
 from master.leases import Change, Leases, State, Terms
 from master.registration import check
-from master.store import audit, changes, gateways
-from master.store import tables as t
+from master.store import audit, changes, gateways, reports
 from master.store.database import Database
 from master.store.gateways import Pulse
 from master.store.journal import devices_added, journalled
@@ -119,16 +118,8 @@ class Registry:
             if message.gateway not in self._live:
                 raise NotRegistered(f"gateway {message.gateway} is not registered", remedy="register first")
             now = self._clock.wall()
-            row = {
-                "gateway": message.gateway,
-                "application": message.application,
-                "kind": message.kind,
-                "detail": message.detail,
-                "time": message.time,
-                "recorded_time": now,
-            }
             with self._database.write() as connection:
-                connection.execute(t.reports.insert(), row)
+                reports.append(connection, message, time=now)
                 audit.append(
                     connection,
                     time=now,

@@ -43,11 +43,11 @@ class Answer:
 
 class _Message(msgspec.Struct):
     jsonrpc: str = ""
-    id: int | str | None | msgspec.UnsetType = msgspec.UNSET
-    method: str | msgspec.UnsetType = msgspec.UNSET
+    id: int | str | msgspec.UnsetType | None = msgspec.UNSET
+    method: str = ""
     params: msgspec.Raw = msgspec.Raw(b"{}")
-    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    error: rpc.RpcError | None | msgspec.UnsetType = msgspec.UNSET
+    result: msgspec.Raw = msgspec.Raw(b"")
+    error: rpc.RpcError | None = None
 
 
 def read(text: str | bytes) -> Call | Answer:
@@ -56,25 +56,24 @@ def read(text: str | bytes) -> Call | Answer:
         message = msgspec.json.decode(text, type=_Message)
     except msgspec.ValidationError as error:
         raise RpcFailure(rpc.INVALID_REQUEST, f"not a JSON-RPC 2.0 message: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise RpcFailure(rpc.PARSE_ERROR, f"not JSON: {error}") from None
-    id = None if message.id is msgspec.UNSET else message.id  # noqa: A001
+    notification = isinstance(message.id, msgspec.UnsetType)
+    id = None if isinstance(message.id, msgspec.UnsetType) else message.id  # noqa: A001
     if message.jsonrpc != "2.0":
         raise RpcFailure(rpc.INVALID_REQUEST, 'not a JSON-RPC 2.0 message: "jsonrpc" is not "2.0"', id=id)
-    if message.method is not msgspec.UNSET:
-        return Call(message.method, message.params, id, notification=message.id is msgspec.UNSET)
-    result = msgspec.Raw(b"null") if message.result is msgspec.UNSET else message.result
-    error = None if message.error is msgspec.UNSET else message.error
-    if message.result is msgspec.UNSET and error is None:
+    if message.method:
+        return Call(message.method, message.params, id, notification)
+    if message.error is None and not bytes(message.result):
         raise RpcFailure(rpc.INVALID_REQUEST, "neither a request nor a response", id=id)
-    return Answer(id, result, error)
+    return Answer(id, message.result, message.error)
 
 
 def parameters(call: Call, kind: type[T]) -> T:
     """The parameters of a call, by name. Raises `RpcFailure` with `rpc.INVALID_PARAMS`."""
     try:
         return msgspec.json.decode(call.params, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise RpcFailure(rpc.INVALID_PARAMS, f"{call.method}: {error}", id=call.id) from None
 
 

@@ -77,7 +77,8 @@ class Session:
             raise Busy(f"gateway {self.gateway}: {MAX_CALLS} calls wait for their answers", remedy="try again later")
         self._number += 1
         number = self._number
-        future = self._waiting[number] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[msgspec.Raw] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
         try:
             async with asyncio.timeout(within):
                 await self._send(request(method, params, number))
@@ -149,7 +150,7 @@ class Session:
             raise RpcFailure(_CODES[type(error)], error.message, remedy=error.remedy) from None
         except RpcFailure:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a defect here must not end the connection
             self._log.exception("a call failed", method=call.method, gateway=self.gateway)
             raise RpcFailure(
                 rpc.INTERNAL_ERROR, f"{call.method}: {type(error).__name__}", remedy="see the master's log"

@@ -155,8 +155,8 @@ def _replace_applications(connection: Connection, name: str, registered: tuple[A
         connection.execute(delete(table).where(table.c.gateway == name, table.c.application.not_in(names)))
     for application in registered:
         seen, kept = t.device_channels, [channel.name for channel in application.channels]
-        where = (seen.c.gateway == name, seen.c.application == application.name, seen.c.channel.not_in(kept))
-        connection.execute(delete(seen).where(*where))
+        of_it = (seen.c.gateway == name) & (seen.c.application == application.name)
+        connection.execute(delete(seen).where(of_it, seen.c.channel.not_in(kept)))
     stored = set(connection.execute(select(t.applications.c.application).where(t.applications.c.gateway == name)).scalars())
     for application in registered:
         row: dict[str, Any] = {"driver": application.driver, "version": application.version}

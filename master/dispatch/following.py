@@ -1,0 +1,118 @@
+"""Following the results of gateways on one broker: the states of commands, whoever has issued them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from brokers.connect import connect
+from brokers.contract import Delivery, QueueReader
+from brokers.errors import BrokerError, BrokerRefused
+from brokers.subscription import subscribe
+from master.clock import Clock
+from master.dispatch.backoff import Backoff
+from master.store import commands
+from master.store.database import Database
+from master.store.positions import StoredPositions
+from schemas.command import CommandState, decode_command_state
+from schemas.errors import FrameError, IoTCloudError
+from telemetry.logs import logger
+
+#: The name under which a queue hands results to the master, and a log shows its lag.
+GROUP: Final = "iotcloud-master"
+_BATCH: Final = 1_000
+_POLL_SECONDS: Final = 0.5
+
+
+class Follower:
+    """A thread that reads results topics of one broker; ``recorded`` is told how many were stored, and how many unreadable.
+
+    A state is stored, then acknowledged: one that comes again changes nothing, so none is lost and none counts twice.
+    """
+
+    def __init__(self, url: str, database: Database, clock: Clock, recorded: Callable[[int, int], None]) -> None:
+        self._url = url
+        self._database = database
+        self._clock = clock
+        self._recorded = recorded
+        self._positions = StoredPositions(database, url)
+        self._topics: tuple[str, ...] = ()
+        self._changed = threading.Event()
+        self._closing = threading.Event()
+        self._reader: QueueReader | None = None
+        self._backoff = Backoff()
+        self._log = logger("follower", broker=url)
+        #: Why the broker could not be read the last time; empty when it could.
+        self.trouble = ""
+        self._thread = threading.Thread(target=self._run, name="results", daemon=True)
+        self._thread.start()
+
+    def follow(self, topics: Sequence[str]) -> None:
+        """Follow these topics from now on, each from where it was left."""
+        wanted = tuple(sorted(set(topics)))
+        if wanted != self._topics:
+            self._topics = wanted
+            self._changed.set()
+
+    def close(self, *, timeout: float = 5.0) -> None:
+        self._closing.set()
+        self._changed.set()
+        reader = self._reader
+        if reader is not None:
+            reader.close()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            self._changed.clear()
+            topics = self._topics
+            if not topics:
+                self._changed.wait()
+                continue
+            try:
+                self._read(topics)
+            except BrokerRefused as error:
+                # A stored position may belong to a log that was replaced: reading again from the beginning harms nothing.
+                self._positions.clear()
+                self._trouble(error)
+            except (BrokerError, IoTCloudError) as error:
+                self._trouble(error)
+            except Exception as error:  # noqa: BLE001 - the thread must live as long as the process
+                self._log.exception("results could not be followed")
+                self._trouble(error)
+
+    def _read(self, topics: Sequence[str]) -> None:
+        reader = subscribe(connect(self._url), topics, group=GROUP, positions=self._positions, start="beginning")
+        self._reader = reader
+        try:
+            while not self._closing.is_set() and not self._changed.is_set():
+                deliveries = reader.poll(max_messages=_BATCH, timeout=_POLL_SECONDS)
+                self._backoff.reset()
+                self.trouble = ""
+                if deliveries:
+                    self._store(deliveries)
+                    reader.acknowledge(deliveries)
+        finally:
+            self._reader = None
+            reader.close()
+
+    def _store(self, deliveries: Sequence[Delivery]) -> None:
+        states: list[CommandState] = []
+        for delivery in deliveries:
+            try:
+                states.append(decode_command_state(delivery.value))
+            except FrameError as error:
+                self._log.warning("unreadable result", topic=delivery.topic, problem=str(error))
+        if states:
+            with self._database.write() as connection:
+                commands.record(connection, states, time=self._clock.wall())
+        self._recorded(len(states), len(deliveries) - len(states))
+
+    def _trouble(self, error: Exception) -> None:
+        if self._closing.is_set():
+            return
+        self.trouble = str(error)
+        pause = self._backoff.seconds()
+        self._log.warning("broker", problem=self.trouble, again_in=round(pause, 2))
+        self._closing.wait(pause)

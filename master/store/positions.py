@@ -1,0 +1,37 @@
+"""How far the results of gateways have been read, as `brokers.positions.Positions` in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import delete, select
+
+from brokers.positions import Place
+from master.store.database import Database, upsert
+from master.store.tables import positions
+
+
+class StoredPositions:
+    """The positions in one broker."""
+
+    def __init__(self, database: Database, broker: str) -> None:
+        self._database = database
+        self._broker = broker
+
+    def load(self, topic: str, partition: int) -> int | None:
+        place = (positions.c.broker == self._broker, positions.c.topic == topic, positions.c.partition == partition)
+        with self._database.read() as connection:
+            return connection.execute(select(positions.c.next_offset).where(*place)).scalar_one_or_none()
+
+    def store(self, places: Mapping[Place, int]) -> None:
+        rows = [
+            {"broker": self._broker, "topic": topic, "partition": partition, "next_offset": offset}
+            for (topic, partition), offset in places.items()
+        ]
+        with self._database.write() as connection:
+            upsert(connection, positions, rows)
+
+    def clear(self) -> None:
+        """Begin anew: the broker is not the one whose offsets these were."""
+        with self._database.write() as connection:
+            connection.execute(delete(positions).where(positions.c.broker == self._broker))
