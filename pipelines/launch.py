@@ -121,7 +121,10 @@ def run(plan: Plan) -> int:
         _tell(options, server.port)
         realtime = _realtime(plan, job, state)
         pipeline = beam.Pipeline(options=runner.options)
-        realtime.build(pipeline)
+        if options.job == "archive":
+            realtime.build_archive(pipeline)
+        else:
+            realtime.build(pipeline)
         corrector = _corrector(plan, realtime, state, session)
         result = pipeline.run()
         reporter = Reporter(status)
@@ -162,6 +165,7 @@ def _realtime(plan: Plan, job: str, state: JobState | None) -> Realtime:
         plan.sinks,
         begin,
         state=plan.options.state,
+        archive=plan.options.archive,
         shards=plan.config.shards,
     )
 

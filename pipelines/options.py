@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +15,7 @@ from brokers.url import split_topics
 from pipelines.sources.discovery import Source
 from schemas.errors import ConfigurationError
 
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*:")
 JOBS: Final = ("realtime", "archive")
 
 
@@ -64,7 +66,7 @@ def parse_options(argv: Sequence[str]) -> Options:
         token=known.token,
         pipeline=known.pipeline,
         sinks=tuple(known.sink),
-        archive=known.archive,
+        archive=_archive(known.archive, known.job),
         state=known.state,
         prism_location=known.prism_location,
         metrics_port=known.metrics_port,
@@ -108,6 +110,12 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--credit", type=int, default=20_000_000, metavar="BYTES", help="bytes under way before decoding")
     running.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     return parser
+
+
+def _archive(text: str, job: str) -> str:
+    if job == "archive" and not text:
+        raise ConfigurationError("the job 'archive' needs --archive", remedy="give a directory, or a store's URL")
+    return text if not text or _SCHEME.match(text) else f"files:{text}"
 
 
 def _check_sources(sources: Sequence[Source], master: str) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import apache_beam as beam
 
+from pipelines.archive import ArchiveLog
 from pipelines.resume import Resume, StoreProgress
 from pipelines.session import session_of
 from pipelines.sinks import Write, one_dead_letter, one_gap
-from pipelines.sources.discovery import ReadLog, Source
+from pipelines.sources.discovery import Partitions, ReadLog, Source
 from pipelines.sources.log import ReadSettings
 from schemas.registry import EventSchema
 from transforms.admit import ADMITTED, DEAD, GAPS, NOTES, Admit, AdmitSettings, GapRow, Note
@@ -33,7 +34,14 @@ class Realtime:
     sinks: tuple[str, ...]
     resume: Resume
     state: Path | None = None
+    #: URL of the journal that raw frames go to; empty for none.
+    archive: str = ""
     shards: int = 1
+
+    def build_archive(self, pipeline: beam.Pipeline) -> None:
+        """Put the archive's branch alone into ``pipeline``."""
+        partitions = pipeline | "Partitions" >> Partitions(self.sources, self.read)
+        _ = partitions | "Archive" >> ArchiveLog(self.job, self.archive, self.schemas, until_end=self.read.until_end)
 
     def build(self, pipeline: beam.Pipeline) -> None:
         """Put the graph into ``pipeline``."""
@@ -45,7 +53,10 @@ class Realtime:
             seeds=self.resume.seeds,
             clock=self.read.clock,
         )
-        blocks = pipeline | "Log" >> ReadLog(self.sources, self.read)
+        partitions = pipeline | "Partitions" >> Partitions(self.sources, self.read)
+        if self.archive:
+            _ = partitions | "Archive" >> ArchiveLog(self.job, self.archive, self.schemas, until_end=self.read.until_end)
+        blocks = partitions | "Log" >> ReadLog(self.read)
         admitted = blocks | "Admit" >> beam.ParDo(Admit(settings)).with_outputs(DEAD, GAPS, NOTES, main=ADMITTED)
         notes = admitted[NOTES] | "Count" >> beam.ParDo(CountBlocks(self.job))
         written = [

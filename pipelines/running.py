@@ -113,7 +113,11 @@ def _drain(result: Any, waiter: _Waiter, session: Session, status: Status, signa
             return
     else:
         session.stopping.set()
-        _settle(waiter, lambda: (session.credit.used, session.counts.watermark, session.counts.job()), signals)
+        _settle(
+            waiter,
+            lambda: (session.credit.used, session.counts.watermark, session.counts.job(), session.counts.topics()),
+            signals,
+        )
         _check(waiter)
     status.phase = "cancelled" if signals.received > 1 else "stopped"
     with _quiet_grpc():

@@ -42,7 +42,7 @@ _MERGES: Final = (
     pl.col("low").sum(),
     pl.col("min").min(),
     pl.col("max").max(),
-    pl.col("rest").explode(keep_nulls=False).implode(),
+    pl.col("rest"),
 )
 
 
@@ -116,7 +116,9 @@ def _merged(table: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
     if plain:
         merged = merged.with_columns(pl.lit(None, pl.List(pl.Float64)).alias("rest"))
     else:
-        rests = [exact.reduce_rest(rest) if rest else None for rest in merged.get_column("rest").to_list()]
+        # Lists of lists, many of them null: rare enough for Python.
+        found = [[value for rest in lists for value in rest or ()] for lists in merged.get_column("rest").to_list()]
+        rests = [exact.reduce_rest(rest) or None for rest in found]
         merged = merged.with_columns(pl.Series("rest", rests, pl.List(pl.Float64)))
     # Carried over, limbs can be summed again as often as wanted.
     limbs = exact.normalise(*(merged.get_column(name).to_numpy() for name in ("high", "middle", "low")))
@@ -129,7 +131,8 @@ def rows(partial: pl.DataFrame, window: WindowSpec, start: int, *, pane: str, up
     limbs = [partial.get_column(name).to_numpy() for name in ("high", "middle", "low")]
     sums = exact.total(*exact.normalise(*limbs))
     rests = partial.get_column("rest")
-    for place in np.flatnonzero(rests.is_not_null().to_numpy()).tolist():
+    # An empty list is what a series without a rest has beside one that has.
+    for place in np.flatnonzero((rests.list.len().fill_null(0) > 0).to_numpy()).tolist():
         high, middle, low = (int(limb[place]) for limb in limbs)
         sums[place] = exact.total_with_rest(high, middle, low, rests[place])
     return partial.select(

@@ -91,8 +91,8 @@ def find(session: Session, source: Source, watermark: int) -> list[Partition]:
 
 
 @dataclass
-class ReadLog(beam.PTransform):
-    """Blocks of all partitions of ``sources``, keyed by partition: ``(key, block as bytes)``."""
+class Partitions(beam.PTransform):
+    """Every `Partition` of ``sources``, also those that come into being later."""
 
     sources: tuple[Source, ...]
     settings: ReadSettings
@@ -101,7 +101,18 @@ class ReadLog(beam.PTransform):
         super().__init__()
 
     def expand(self, pipeline: Any) -> Any:
-        found = (
-            pipeline | "Sources" >> beam.Create(list(self.sources), reshuffle=False) | beam.ParDo(FindPartitions(self.settings))
-        )
-        return found | "Read" >> beam.ParDo(ReadPartition(self.settings)).with_output_types(tuple[str, bytes])
+        sources = pipeline | "Sources" >> beam.Create(list(self.sources), reshuffle=False)
+        return sources | "Find" >> beam.ParDo(FindPartitions(self.settings))
+
+
+@dataclass
+class ReadLog(beam.PTransform):
+    """Blocks of the frames of partitions, keyed by partition: ``(key, block as bytes)``."""
+
+    settings: ReadSettings
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def expand(self, partitions: Any) -> Any:
+        return partitions | "Read" >> beam.ParDo(ReadPartition(self.settings)).with_output_types(tuple[str, bytes])

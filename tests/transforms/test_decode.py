@@ -18,7 +18,18 @@ from schemas.fingerprint import PREFIX_BYTES
 from schemas.frame import assemble, decode_frame, encode_frame
 from schemas.registry import Schemas, event_schema
 from schemas.varint import encode_long
-from tests.transforms.frames import HEADER_FIELDS, MANY, ODD, READING, SCHEMAS, damaged_frames, events, foreign, items, sound_frames
+from tests.transforms.frames import (
+    HEADER_FIELDS,
+    MANY,
+    ODD,
+    READING,
+    SCHEMAS,
+    damaged_frames,
+    events,
+    foreign,
+    items,
+    sound_frames,
+)
 from transforms.columns import column_types, rows_of_frame
 from transforms.decode import Decoded, Decoder
 
