@@ -1,0 +1,67 @@
+"""All fans of an application: commands in, states out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from gateway_agent.driver import Command, CommandFailed, Context
+from gateway_agent.drivers.simulated.fan import DEFAULT_RPM, Fan
+
+_STATE: Final = "wanted_rpm"
+
+
+class Fans:
+    """Commands come from another thread than the one that turns the fans."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._fans = {name: Fan() for name in names}
+        self._lock = threading.Lock()
+        self._context: Context | None = None
+        self._turned = time.monotonic()
+
+    def start(self, context: Context) -> None:
+        """Tell the state of every fan. A fan goes on as it was told before, whatever became of the process between."""
+        with self._lock:
+            self._context = context
+            for name, wanted in context.state.get(_STATE, {}).items():
+                if name in self._fans:
+                    self._fans[name] = Fan(wanted, wanted)
+            for name, fan in self._fans.items():
+                context.emit(name, "state", value=fan.on)
+
+    def turn(self) -> None:
+        """Let time pass for all fans, and tell the speed of those that change."""
+        with self._lock:
+            now = time.monotonic()
+            passed, self._turned = now - self._turned, now
+            for name, fan in self._fans.items():
+                if fan.changing and self._context:
+                    self._context.emit(name, "rpm", value=round(fan.spin(passed), 1))
+
+    def execute(self, command: Command) -> object:
+        """Carry out on, off or set_speed; the fan's wanted speed then. Raises `CommandFailed`."""
+        match command.name:
+            case "on":
+                wanted = None
+            case "off":
+                wanted = 0.0
+            case "set_speed":
+                wanted = float(command.args.rpm)
+            case other:
+                raise CommandFailed(f"no command {other!r}", remedy="a fan takes on, off and set_speed")
+        with self._lock:
+            fan, context = self._fans.get(command.device), self._context
+            if fan is None:
+                raise CommandFailed(f"no fan {command.device!r}", remedy="there are " + ", ".join(self._fans))
+            if context is None:
+                raise CommandFailed("the fans do not run yet", remedy="try again")
+            was_on = fan.on
+            fan.wanted = (fan.wanted or DEFAULT_RPM) if wanted is None else wanted
+            with context.together():
+                if fan.on != was_on:
+                    context.emit(command.device, "state", value=fan.on)
+                context.state[_STATE] = {name: one.wanted for name, one in self._fans.items()}
+            return {"on": fan.on, "rpm": fan.wanted}
