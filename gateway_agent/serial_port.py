@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from schemas.errors import ConfigurationError, IoTCloudError
 
@@ -56,7 +56,7 @@ class SerialPort:
         return self._locate()
 
     def read(self, max_bytes: int = 4096, *, timeout: float = 0.5) -> bytes:
-        """What has arrived, at most ``max_bytes``; empty when nothing did within ``timeout`` seconds, or while the port is gone."""
+        """What has arrived, at most ``max_bytes``; empty when nothing did within ``timeout`` seconds or the port is gone."""
         if self._port is None and not self._open(timeout):
             return b""
         port = self._port
@@ -89,7 +89,7 @@ class SerialPort:
             with contextlib.suppress(OSError):
                 port.close()
 
-    def __enter__(self) -> SerialPort:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

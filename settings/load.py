@@ -48,7 +48,7 @@ def parse(text: str, kind: type[T], *, origin: str, environment: Mapping[str, st
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{origin}: not TOML: {error}") from error
     data = expand(data, os.environ if environment is None else environment, origin=origin)
-    return convert(data, kind, origin=origin, lines=_lines(text))
+    return convert(data, kind, origin=origin, lines=lines_of(text))
 
 
 def convert(
@@ -66,7 +66,7 @@ def convert(
     try:
         return _convert(data, kind, at)  # type: ignore[no-any-return]
     except _Misfit as misfit:
-        line = _line_of(misfit.path, lines or {})
+        line = line_of(misfit.path, lines or {})
         where = f"{origin}:{line}" if line else origin
         field = ".".join(misfit.path)
         raise ConfigurationError(f"{where}: {field + ': ' if field else ''}{misfit.problem}") from None
@@ -123,8 +123,8 @@ def _unknown(key: str, valid: Mapping[str, object]) -> str:
     return f"unknown field; {hint}"
 
 
-def _lines(text: str) -> dict[tuple[str, ...], int]:
-    """The line on which each key and table stands."""
+def lines_of(text: str) -> dict[tuple[str, ...], int]:
+    """The line on which each key and table of a TOML text stands; tables and keys by their path."""
     lines: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
     for number, line in enumerate(text.splitlines(), start=1):
@@ -140,7 +140,8 @@ def _keys(dotted: str) -> tuple[str, ...]:
     return tuple(part.strip().strip("\"'") for part in re.findall(r"\"[^\"]*\"|'[^']*'|[^.]+", dotted))
 
 
-def _line_of(path: tuple[str, ...], lines: Mapping[tuple[str, ...], int]) -> int | None:
+def line_of(path: tuple[str, ...], lines: Mapping[tuple[str, ...], int]) -> int | None:
+    """The line of a key, or of the innermost table around it that is known."""
     for end in range(len(path), 0, -1):
         if path[:end] in lines:
             return lines[path[:end]]

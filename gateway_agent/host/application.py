@@ -62,7 +62,8 @@ class Application:
     """Supervises one application in a thread of its own.
 
     ``wire`` is asked with the first message of each child; it raises `ConfigurationError` when the application cannot
-    run like this. ``report`` is told what an operator should know (kind, detail); ``executed`` what became of commands.
+    run like this. ``report`` is told what an operator should know (kind, detail); ``executed`` what became of commands,
+    ``ended`` (with the application's name) whenever a child has ended.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Application:
         wire: Callable[[Hello], Wiring],
         executed: Callable[[Executed], None] = lambda _: None,
         report: Callable[[str, str], None] = lambda _kind, _detail: None,
-        ended: Callable[[], None] = lambda: None,
+        ended: Callable[[str], None] = lambda _name: None,
         supervision: Supervision = Supervision(),
     ) -> None:
         self._start_message = start
@@ -156,7 +157,11 @@ class Application:
         life, wiring = self._life, self._wiring
         if life is None or wiring is None:
             return
-        offers = [Offer(wiring.route(group.channel, group.device), group.tails) for group in events.groups]
+        try:
+            offers = [Offer(wiring.route(group.channel, group.device), group.tails) for group in events.groups]
+        except (KeyError, IoTCloudError) as error:
+            life.kill(f"emitted what has no topic: {error}")
+            return
 
         def done(error: OutboxError | None) -> None:
             if error is None:
@@ -228,7 +233,6 @@ class Application:
             self._stopping.wait(pause)
         if self._stopping.is_set() and self._status.state not in ("stopped", "failed"):
             self._set_state("stopped", "stopped")
-        self._ended()
 
     def _live(self) -> Outcome:
         self._refused = ""
@@ -243,6 +247,7 @@ class Application:
             outcome = Outcome("refused", str(error))
         finally:
             self._settle()
+            self._ended(self.name)
         return outcome
 
     def _settle(self) -> None:

@@ -13,7 +13,9 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any, Final
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -38,6 +40,8 @@ from gateway_agent.host.messages import (
     ToChild,
 )
 from schemas.errors import ConfigurationError, IoTCloudError
+from schemas.topics import event_topic
+from settings import lines_of
 
 _PR_SET_PDEATHSIG: Final = 1
 #: Seconds in which the agent has to put the last events on its disk.
@@ -82,7 +86,9 @@ class Child:
 
     def _make(self, start: Start) -> tuple[Driver[Any], ChildContext]:
         driver_class = find_driver(start.driver)
-        driver = make_driver(driver_class, start.settings, origin=start.origin, application=start.application)
+        driver = make_driver(
+            driver_class, start.settings, origin=start.origin, application=start.application, lines=_lines(start.origin)
+        )
         schemas = {
             channel.name: channel_schema(channel, driver_class, override=start.schemas.get(channel.name), folder=start.folder)
             for channel in driver.channels
@@ -97,7 +103,7 @@ class Child:
         context = ChildContext(
             self._link.send,
             encoders=encoders,
-            single=frozenset(go.single),
+            topics={name: partial(event_topic, start.site, start.application, name) for name in go.single},
             stored=go.state,
             max_event_bytes=go.max_event_bytes,
         )
@@ -145,18 +151,22 @@ class Child:
         specs = {spec.name: spec for spec in driver.commands}
         while True:
             asked = self._commands.get()
+            step: Literal["done", "failed", "expired"] = "failed"
             try:
-                args = _arguments(specs[asked.name].args, asked.args)
-                result = driver.on_command(Command(asked.id, asked.device, asked.name, args, asked.deadline))
-                ok, detail = True, msgspec.json.encode(result).decode()
+                if asked.deadline < time.time_ns() // 1_000:
+                    step, detail = "expired", "its turn came after its deadline"
+                else:
+                    args = _arguments(specs[asked.name].args, asked.args)
+                    result = driver.on_command(Command(asked.id, asked.device, asked.name, args, asked.deadline))
+                    step, detail = "done", msgspec.json.encode(result).decode()
             except CommandFailed as error:
-                ok, detail = False, error.message
+                detail = error.message
             except IoTCloudError as error:
-                ok, detail = False, str(error)
+                detail = str(error)
             except Exception as error:  # noqa: BLE001  (a command that fails does not end the application)
-                ok, detail = False, _describe(error)
+                detail = _describe(error)
             with contextlib.suppress(LinkBroken):
-                self._link.send(Executed(asked.id, ok, detail))
+                self._link.send(Executed(asked.id, step, detail))
 
     def _beat(self, driver: Driver[Any], context: ChildContext) -> None:
         with contextlib.suppress(LinkBroken):
@@ -176,6 +186,14 @@ def _die_with_parent(parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def _lines(origin: str) -> dict[tuple[str, ...], int]:
+    """Where the settings stand in the configuration, for errors; nothing if it cannot be read here."""
+    try:
+        return lines_of(Path(origin).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def _arguments(spec: Any, text: str) -> Any:
@@ -209,7 +227,7 @@ def _describe(error: BaseException) -> str:
     if isinstance(error, IoTCloudError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""  # noqa: PTH119
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {error}{where}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +14,7 @@ from gateway_agent.host.encoding import Encoder, microseconds
 from gateway_agent.host.messages import Line, Message, Rejected
 from gateway_agent.host.outgoing import Outgoing
 from gateway_agent.host.state import DurableState
-from schemas.errors import SchemaError
+from schemas.errors import ConfigurationError, SchemaError
 
 if TYPE_CHECKING:
     from gateway_agent.serial_port import SerialPort
@@ -44,20 +44,21 @@ class ChildLog:
 
 
 class ChildContext:
-    """See `gateway_agent.driver.Context`. ``encoders`` by channel; ``single`` channels have a topic per device."""
+    """See `gateway_agent.driver.Context`. ``encoders`` by channel; ``topics`` of channels with one per device."""
 
     def __init__(
         self,
         send: Callable[[Message], None],
         *,
         encoders: dict[str, Encoder],
-        single: frozenset[str],
+        topics: Mapping[str, Callable[..., str]],
         stored: bytes,
         max_event_bytes: int,
     ) -> None:
         self._send = send
         self._encoders = encoders
-        self._single = single
+        self._topics = topics
+        self._named: set[tuple[str, str]] = set()
         self._max_event_bytes = max_event_bytes
         self._state = DurableState(stored, lambda: self._outgoing.state_changed())  # noqa: PLW0108  (made one line later)
         self._outgoing = Outgoing(send, self._state.encoded)
@@ -142,4 +143,15 @@ class ChildContext:
                 f"channel {channel!r}: an event of {len(tail)} bytes, {self._max_event_bytes} are the most",
                 remedy="raise the broker's limit, or emit less at a time",
             )
-        return device if channel in self._single else "", tail
+        if channel not in self._topics:
+            return "", tail
+        if (channel, device) not in self._named:
+            self._check_topic(channel, device)
+        return device, tail
+
+    def _check_topic(self, channel: str, device: str) -> None:
+        try:
+            self._topics[channel](device=device)
+        except ConfigurationError as error:
+            raise SchemaError(f"channel {channel!r} has a topic per device: {error.message}", remedy=error.remedy) from None
+        self._named.add((channel, device))

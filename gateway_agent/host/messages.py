@@ -38,6 +38,7 @@ class CommandTaken(msgspec.Struct, frozen=True, array_like=True):
 class Start(Message, frozen=True):
     """The first message: what to run. ``schemas`` overrides the schema of channels by name."""
 
+    site: str
     application: str
     driver: str
     settings: dict[str, Any]
@@ -122,10 +123,10 @@ class Rejected(Message, frozen=True):
 
 
 class Executed(Message, frozen=True):
-    """``detail`` is the result as JSON, or why it failed."""
+    """What became of a command: ``detail`` is the result as JSON, or why there is none."""
 
     id: str
-    ok: bool
+    step: Literal["done", "failed", "expired"]
     detail: str
 
 
