@@ -20,7 +20,7 @@ class Replay(Driver[ReplaySettings]):
         from gateway_agent.drivers.replay.mapping import schema_of
         from gateway_agent.drivers.replay.recording import open_recording
 
-        self._schemas = {name: schema_of(columns) for name, columns in settings.channels.items()}
+        self._schemas = {name: schema_of(name, columns) for name, columns in settings.channels.items()}
         self.channels = [Channel(name, schema.text) for name, schema in self._schemas.items()]
         with open_recording(settings, self._schemas):
             """A file that is not there, or lacks a column, is refused now."""

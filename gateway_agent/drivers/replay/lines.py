@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-#: A line longer than this comes cut to one byte more, which tells it from all others.
-LINE_LIMIT: Final = 1 << 20
+#: A line longer than this comes cut to one byte more, which tells it from all others. An event is to fit into a frame.
+LINE_LIMIT: Final = 1 << 17
 CHUNK: Final = 1 << 16
 
 

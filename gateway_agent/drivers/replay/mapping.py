@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from gateway_agent.drivers.replay.settings import ReplaySettings
 from gateway_agent.drivers.replay.times import TimeReader, time_reader
 from gateway_agent.drivers.replay.values import ValueReader, value_reader
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, SchemaError
 from schemas.registry import EventSchema, load_event_schema, shipped
 
 #: Raises LookupError when the row has no such cell.
@@ -62,6 +62,8 @@ class RowMapping:
                 cell = part(cells)
             except LookupError:
                 raise ValueError("the row has no cell for its device") from None
+            if isinstance(cell, (bool, dict, list)):
+                raise ValueError(f"{cell!r} names no device")  # noqa: TRY004 (one error for all cells)
             text = "" if cell is None else str(cell).strip()
             if not text:
                 raise ValueError("the cell for its device is empty")
@@ -126,10 +128,13 @@ def device_parts(template: str) -> list[tuple[str, str]]:
     return [(text, column or "") for text, column, _, _ in parsed]
 
 
-def schema_of(columns: Mapping[str, str]) -> EventSchema:
-    """The event schema of a channel. Raises `schemas.errors.SchemaError`."""
+def schema_of(channel: str, columns: Mapping[str, str]) -> EventSchema:
+    """The event schema of a channel. Raises `ConfigurationError`."""
     name = columns.get("schema", "Reading")
-    return load_event_schema(Path(name)) if name.endswith(".avsc") else shipped(name)
+    try:
+        return load_event_schema(Path(name)) if name.endswith(".avsc") else shipped(name)
+    except SchemaError as error:
+        raise ConfigurationError(f"channels.{channel}.schema: {error.message}", remedy=error.remedy) from error
 
 
 def field_readers(channel: str, columns: Mapping[str, str], schema: EventSchema) -> dict[str, ValueReader]:

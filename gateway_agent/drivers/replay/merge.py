@@ -8,7 +8,7 @@ from typing import Final
 
 from gateway_agent.drivers.replay.rows import Row
 from gateway_agent.drivers.replay.segments import Segment
-from schemas.errors import IoTCloudError
+from schemas.errors import ConfigurationError
 
 #: Runs that may be read side by side; each has a buffer.
 MAX_RUNS: Final = 1_024
@@ -19,7 +19,7 @@ MAX_HELD_ROWS: Final = 64 * 1_024
 Timed = tuple[int, Row]
 
 
-class TooDisordered(IoTCloudError):
+class TooDisordered(ConfigurationError):
     """A recording whose rows cannot be merged in bounded memory."""
 
 

@@ -13,10 +13,13 @@ from gateway_agent.drivers.replay.recording import Recording, Report, open_recor
 from gateway_agent.drivers.replay.rows import Row
 from gateway_agent.drivers.replay.segments import Place
 from gateway_agent.drivers.replay.settings import ReplaySettings
+from schemas.errors import SchemaError
 from schemas.registry import EventSchema
 
 #: Events that become durable together, with the place they end at.
 BATCH: Final = 1_000
+#: Bytes of recording, times channels, that go into a batch, about: less than what can become durable together.
+_BATCH_BYTES: Final = 1 << 20
 #: A pause is not shorter than this many seconds: a batch for every single row is more than a disk can do.
 _GRAIN: Final = 0.05
 
@@ -38,36 +41,41 @@ def play(context: Context, settings: ReplaySettings, schemas: Mapping[str, Event
             if row.offset >= before.size:
                 report(row, reason)
 
-        rows = recording.in_time_order(before.place, report_untimed)
+        rows = recording.in_time_order(before.place, report_untimed, lambda: context.stopping)
+        if rows is None:
+            return
         pace = _Pace(settings.speed, before.place[0] if before.place else None)
         place = before.place
-        batch: list[Event] = []
+        batch: list[tuple[Row, Event]] = []
+        size = 0
         for at, row in rows:
             ahead = pace.ahead(at)
-            if ahead or len(batch) >= BATCH:
-                _commit(context, recording, batch, place)
-                batch = []
+            if ahead or len(batch) >= BATCH or size >= _BATCH_BYTES:
+                if batch:
+                    _commit(context, recording, batch, place, report)
+                batch, size = [], 0
                 if context.stopping or (ahead and not pace.wait(context, at)):
                     return
             place = (at, row.offset)
             batch += events_of(recording.mapping, at, row, report)
-        _commit(context, recording, batch, place)
+            size += row.size * len(recording.mapping.channels)
+        _commit(context, recording, batch, place, report)
     context.log.info("the recording has ended", file=settings.file, rejected=rejected)
 
 
-def events_of(mapping: RowMapping, at: int, row: Row, report: Report) -> list[Event]:
+def events_of(mapping: RowMapping, at: int, row: Row, report: Report) -> list[tuple[Row, Event]]:
     """The events of a row; a cell that cannot be read costs its channel's event, a device that is not named all of them."""
     try:
         device = mapping.device(row.cells)
     except ValueError as error:
         report(row, str(error))
         return []
-    events: list[Event] = []
+    events: list[tuple[Row, Event]] = []
     for channel, fields, problem in mapping.readings(row.cells):
         if problem:
             report(row, f"{channel}: {problem}")
         else:
-            events.append((device, channel, at, fields))
+            events.append((row, (device, channel, at, fields)))
     return events
 
 
@@ -90,11 +98,19 @@ class _Before:
         return _Before((time, offset), stored["size"])
 
 
-def _commit(context: Context, recording: Recording, batch: list[Event], place: Place | None) -> None:
+def _commit(context: Context, recording: Recording, batch: list[tuple[Row, Event]], place: Place | None, report: Report) -> None:
     if place is None:
         return
     with context.together():
-        context.emit_many(batch)
+        try:
+            context.emit_many([event for _, event in batch])
+        except SchemaError:
+            # Nothing of it was taken: one of them is larger than the broker allows, say.
+            for row, event in batch:
+                try:
+                    context.emit_many([event])
+                except SchemaError as error:
+                    report(row, str(error))
         context.state[_STATE] = {"recording": recording.fingerprint(), "place": list(place), "size": recording.size}
 
 

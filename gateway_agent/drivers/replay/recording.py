@@ -23,12 +23,18 @@ from schemas.registry import EventSchema
 #: Bytes that the buffers of all open runs take together, about.
 _BUFFERS: Final = 4 << 20
 _SAMPLE: Final = 4_096
+#: Rows between questions whether to go on.
+_LOOK_UP: Final = 4_096
 
 _BOM: Final = b"\xef\xbb\xbf"
 _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 #: Takes a row that is not replayed, or a part of it, and the reason.
 Report = Callable[[Row, str], None]
+
+
+class _Interrupted(Exception):
+    """The pass over the file is not to be finished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +59,28 @@ class Recording:
         about = f"{self.settings.format} {self.settings.delimiter} {self.settings.time}".encode()
         return [len(data), hashlib.sha256(data + about).hexdigest()[:32]]
 
-    def in_time_order(self, after: Place | None, report: Report) -> Iterator[Timed]:
+    def in_time_order(self, after: Place | None, report: Report, stopping: Callable[[], bool]) -> Iterator[Timed] | None:
         """The rows after a place, merged. Rows without a time are reported first, all of them, in one pass.
 
-        Raises `TooDisordered`.
+        None when it was ``stopping`` before that pass was over. Raises `TooDisordered`.
         """
+        seen = 0
 
         def time(row: Row) -> int | None:
+            nonlocal seen
+            seen += 1
+            if not seen % _LOOK_UP and stopping():
+                raise _Interrupted
             at, problem = _time(self.mapping, row)
             if problem:
                 report(row, problem)
             return at
 
         lines = read_lines(self.file, self.start, self.size)
-        segments = list(find_segments(self.read_rows(lines, self.line), time, end=self.size, after=after))
+        try:
+            segments = list(find_segments(self.read_rows(lines, self.line), time, end=self.size, after=after))
+        except _Interrupted:
+            return None
         chunk = max(4_096, min(CHUNK, _BUFFERS // max(1, check_overlap(segments, file=self.path))))
 
         def read(segment: Segment) -> Iterator[Timed]:

@@ -18,10 +18,14 @@ Cells = Sequence[str] | Mapping[str, Any]
 
 
 class Row(NamedTuple):
-    """A row and where it begins: byte offset and line number, from 1. ``cells`` is None when it cannot be read."""
+    """A row and where it begins: byte offset and line number, from 1. ``cells`` is None when it cannot be read.
+
+    ``size`` is its length in bytes, about.
+    """
 
     offset: int
     line: int
+    size: int
     cells: Any
     problem: str = ""
 
@@ -45,10 +49,10 @@ def csv_rows(lines: Iterable[tuple[int, bytes]], line: int, *, delimiter: str) -
             try:
                 text = data.decode()
             except UnicodeDecodeError as error:
-                yield Row(offset, line, None, f"not UTF-8: {error.reason} at byte {error.start + 1} of the line")
+                yield Row(offset, line, len(data), None, f"not UTF-8: {error.reason} at byte {error.start + 1} of the line")
                 continue
             if text and not text.isspace():
-                yield Row(offset, line, text.split(delimiter))
+                yield Row(offset, line, len(data), text.split(delimiter))
             continue
         more: list[tuple[int, bytes]] = []
         cells, problem = _quoted([data], delimiter)
@@ -60,9 +64,9 @@ def csv_rows(lines: Iterable[tuple[int, bytes]], line: int, *, delimiter: str) -
             cells, problem = _quoted([data, *(text for _, text in more)], delimiter)
         if problem:
             held.extendleft(reversed(more))
-            yield Row(offset, line, None, problem)
+            yield Row(offset, line, len(data), None, problem)
         else:
-            yield Row(offset, line, cells)
+            yield Row(offset, line, len(data) + sum(len(text) for _, text in more), cells)
             line += len(more)
 
 
@@ -73,17 +77,17 @@ def jsonl_rows(lines: Iterable[tuple[int, bytes]], line: int) -> Iterator[Row]:
         if not data.strip():
             continue
         if len(data) > LINE_LIMIT:
-            yield Row(offset, number, None, _TOO_LONG)
+            yield Row(offset, number, len(data), None, _TOO_LONG)
             continue
         try:
             cells = decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            yield Row(offset, number, None, f"not JSON: {error}")
+            yield Row(offset, number, len(data), None, f"not JSON: {error}")
             continue
         if isinstance(cells, dict):
-            yield Row(offset, number, cells)
+            yield Row(offset, number, len(data), cells)
         else:
-            yield Row(offset, number, None, "not a JSON object")
+            yield Row(offset, number, len(data), None, "not a JSON object")
 
 
 _OPEN = "a quote is not closed"

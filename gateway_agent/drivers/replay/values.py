@@ -67,6 +67,8 @@ def _read_boolean(cell: Any) -> bool:
 def _read_string(cell: Any) -> str:
     if cell is None:
         raise ValueError("the cell is empty")
+    if isinstance(cell, (dict, list)):
+        raise ValueError(f"{cell!r} is not text")  # noqa: TRY004 (one error for all cells)
     return str(cell)
 
 

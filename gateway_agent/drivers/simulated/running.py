@@ -14,6 +14,8 @@ from gateway_agent.drivers.simulated.thermometer import Thermometer
 _GRAIN: Final = 0.02
 #: Seconds between looks at the fans.
 _TURN: Final = 0.2
+#: Seconds that the wall clock may be off the schedule.
+_CLOCK_STEP: Final = 0.5
 #: Seconds of samples that are made up for after the disk was behind; older ones are never taken.
 _ARREARS: Final = 1.0
 
@@ -24,11 +26,13 @@ def simulate(context: Context, settings: SimulatedSettings, fans: Fans) -> None:
     fans.start(context)
     period = 1 / settings.rate
     begun = time.monotonic()
-    # Event times are those of the schedule; they follow the wall clock as it was at the beginning.
     wall = time.time() - begun
     taken = 0
     while not context.stopping:
         now = time.monotonic()
+        # Event times are those of the schedule, as long as nobody sets the clock.
+        if abs(time.time() - now - wall) > _CLOCK_STEP:
+            wall = time.time() - now
         due = int((now - begun) / period) + 1 if sensors else 0
         late = due - taken - max(1, int(_ARREARS / period))
         if late > 0:
