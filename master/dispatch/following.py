@@ -6,12 +6,12 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from brokers.backoff import Backoff
 from brokers.connect import connect
 from brokers.contract import Delivery, QueueReader
 from brokers.errors import BrokerError, BrokerRefused
 from brokers.subscription import subscribe
 from master.clock import Clock
-from master.dispatch.backoff import Backoff
 from master.store import commands
 from master.store.database import Database
 from master.store.positions import StoredPositions
@@ -41,7 +41,7 @@ class Follower:
         self._changed = threading.Event()
         self._closing = threading.Event()
         self._reader: QueueReader | None = None
-        self._backoff = Backoff()
+        self._backoff = Backoff(first=0.2, longest=15.0)
         self._log = logger("follower", broker=url)
         #: Why the broker could not be read the last time; empty when it could.
         self.trouble = ""
@@ -113,6 +113,6 @@ class Follower:
         if self._closing.is_set():
             return
         self.trouble = str(error)
-        pause = self._backoff.seconds()
+        pause = self._backoff.next()
         self._log.warning("broker", problem=self.trouble, again_in=round(pause, 2))
         self._closing.wait(pause)

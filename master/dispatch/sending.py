@@ -8,12 +8,12 @@ import threading
 from collections.abc import Sequence
 from typing import Final
 
+from brokers.backoff import Backoff
 from brokers.connect import connect
 from brokers.contract import Message, Publisher
 from brokers.errors import BrokerError, BrokerRefused, PublishError
 from master import views
 from master.clock import Clock
-from master.dispatch.backoff import Backoff
 from master.errors import Busy
 from master.store import commands
 from master.store.database import Database
@@ -39,7 +39,7 @@ class Sender:
         self._queue: queue.Queue[Command | None] = queue.Queue(MAX_WAITING)
         self._closing = threading.Event()
         self._publisher: Publisher | None = None
-        self._backoff = Backoff()
+        self._backoff = Backoff(first=0.2, longest=15.0)
         self._log = logger("sender", broker=url)
         #: Why the broker could not be used the last time; empty when it could.
         self.trouble = ""
@@ -73,7 +73,7 @@ class Sender:
             except Exception:  # noqa: BLE001 - the thread must live as long as the process
                 # The database is full or gone: nothing is given up, and the next attempt may find it well.
                 self._log.exception("commands could not be sent")
-                self._closing.wait(self._backoff.seconds())
+                self._closing.wait(self._backoff.next())
 
     def _take(self, *, block: bool, room: int) -> list[Command]:
         found: list[Command] = []
@@ -130,7 +130,7 @@ class Sender:
 
     def _trouble(self, error: Exception) -> None:
         self.trouble = str(error)
-        pause = self._backoff.seconds()
+        pause = self._backoff.next()
         self._log.warning("broker", problem=self.trouble, again_in=round(pause, 2))
         self._closing.wait(pause)
 
