@@ -44,9 +44,7 @@ def readings(path: Path) -> Iterator[tuple[datetime, str, str, float]]:
                 yield time, f"mote-{row['mote_id']}", channel, value
 
 
-def windows(
-    events: Iterable[tuple[datetime, str, str, float]], size: timedelta, every: timedelta
-) -> dict[Window, Statistics]:
+def windows(events: Iterable[tuple[datetime, str, str, float]], size: timedelta, every: timedelta) -> dict[Window, Statistics]:
     """Windows of ``size``, one beginning ``every`` so long, aligned to 1970."""
     values: dict[Window, list[float]] = defaultdict(list)
     for time, device, channel, value in events:

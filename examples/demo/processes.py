@@ -49,6 +49,10 @@ class Process:
     def pid(self) -> int:
         return self._process.pid
 
+    def restart_with(self, command: Sequence[str]) -> None:
+        """Use another command when it must be started again."""
+        self._command = list(command)
+
     def healthy(self) -> None:
         """It has done something useful since it was started: earlier deaths count no longer."""
         self._deaths = 0

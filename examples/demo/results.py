@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from examples.demo.expected import Statistics, Window
+from examples.demo.expected import EPOCH, Statistics, Window
 
 
 def rows(database: Path, query: str, parameters: Iterable[Any] = ()) -> list[sqlite3.Row]:
@@ -43,3 +43,8 @@ def counted(database: Path, size: timedelta) -> dict[str, int]:
         if datetime.fromisoformat(end) - datetime.fromisoformat(start) == size:
             counts[channel] += count
     return dict(counts)
+
+
+def micros(text: str) -> int:
+    """µs since 1970, UTC, of a time in the database."""
+    return (datetime.fromisoformat(text) - EPOCH) // timedelta(microseconds=1)
