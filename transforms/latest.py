@@ -24,7 +24,9 @@ def latest(events: pl.DataFrame, *, updated_at: int) -> pl.DataFrame:
     One number or on-off state becomes ``value``, one text ``text``; several measurements become a JSON object in ``text``, in
     which bytes are told by their number. Times in µs since 1970, UTC.
     """
-    newest = events.sort(ORDER).unique(SERIES, keep="last", maintain_order=True) if _may_repeat(events) else events
+    # Few rows are left after the first step, so that only they are sorted.
+    newest = events.filter(pl.col("event_time") == pl.col("event_time").max().over(SERIES))
+    newest = newest.sort(ORDER).unique(SERIES, keep="last", maintain_order=True)
     measured = [name for name in newest.columns if name not in HEADER_NAMES]
     value, text = pl.lit(None, pl.Float64), pl.lit(None, pl.String)
     if len(measured) == 1 and is_aggregated(newest.schema[measured[0]]):
@@ -70,10 +72,6 @@ def _rows(newest: pl.DataFrame, value: pl.Expr, text: pl.Expr, updated_at: int) 
         text.alias("text"),
         pl.lit(updated_at, pl.Int64).alias("updated_at"),
     )
-
-
-def _may_repeat(events: pl.DataFrame) -> bool:
-    return len(events) > 1
 
 
 def _json(row: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Rules as Beam transforms. Rows are cut down in columns where they arise; what is left goes to stateful steps, by rule and shard.
+"""Rules as Beam transforms. Rows are cut down in columns where they arise; the rest goes to stateful steps, by rule and shard.
 
 Three kinds of steps, each in the global window. *As they come*: rules on events without ``for``; a row is judged when it
 arrives, in the order in which its gateway has numbered the events, and an older one that comes after a newer counts no more.
