@@ -26,10 +26,11 @@ from pipelines.session import Session, close_session, open_session
 from pipelines.sinks import check_sinks, close_sinks, with_sink
 from pipelines.sources.discovery import Source
 from pipelines.sources.log import ReadSettings
+from pipelines.sources.selection import select
 from pipelines.state import JobState, close_state, open_state
 from pipelines.status import Reporter, Status
 from schemas.errors import IoTCloudError
-from schemas.registry import EventSchema
+from schemas.registry import EventSchema, Schemas
 from telemetry.http import StatusServer
 from telemetry.logs import logger
 from transforms.windows import WindowSpec
@@ -48,16 +49,20 @@ class Plan:
 
 
 def plan(options: Options) -> Plan:
-    """Raises `ConfigurationError` or `SchemaError`."""
+    """Raises `IoTCloudError` for what cannot be run, or a master that cannot be asked."""
     check_streaming(options.runner)
     if options.runner == "PrismRunner":
         find_prism(options.prism_location)
     config = load_config(options.pipeline)
+    sources, schemas = options.sources, load_schemas(config, options.pipeline)
+    if options.master:
+        sources, more = select(options.master, options.select, options.token)
+        schemas = tuple(Schemas([*schemas, *more]))
     return Plan(
         options,
         config,
-        options.sources,
-        load_schemas(config, options.pipeline),
+        sources,
+        schemas,
         config.window_specs(),
         (*options.sinks, *config.sinks),
     )
