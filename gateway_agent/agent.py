@@ -54,6 +54,7 @@ class Agent:
             executed=self._executed,
             ended=self._ended,
             report=self._report,
+            remembered=self.outbox.devices(),
         )
         self._publishers = {
             name: TransportPublisher(name, broker, self.outbox, gateway=config.gateway.id, report=partial(self._report, ""))

@@ -112,6 +112,12 @@ class Loaded:
         return (self.path.parent / Path(self.config.gateway.data_dir).expanduser()).absolute()
 
     @property
+    def status_url_file(self) -> Path:
+        """Where a running agent writes the URL of its status."""
+        written = self.config.status.url_file
+        return self.path.parent / Path(written).expanduser() if written else self.data_dir / "status.url"
+
+    @property
     def default_transport(self) -> str:
         """The transport of what names none: the one for commands, or the first."""
         return self.config.gateway.commands_transport or next(iter(self.config.transports))

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 from brokers import Broker
 from gateway_agent.commands import Target
 from gateway_agent.config import Loaded, nearest
-from gateway_agent.host.application import Application, Status, Supervision, Wiring
+from gateway_agent.host.application import Accepting, Application, Status, Supervision, Wiring
 from gateway_agent.host.messages import Execute, Executed, Hello, Start
-from gateway_agent.outbox import Outbox
 from gateway_agent.wiring import wire
 
 
 class Fleet:
-    """All applications of a configuration. ``report`` is told application, kind and detail of what happens."""
+    """All applications of a configuration. ``report`` is told application, kind and detail of what happens.
+
+    ``remembered`` are application, device and channel of what was emitted in earlier lives.
+    """
 
     def __init__(
         self,
         loaded: Loaded,
-        outbox: Outbox,
+        outbox: Accepting,
         brokers: Mapping[str, Broker],
         *,
         executed: Callable[[Executed], None],
         ended: Callable[[str], None],
         report: Callable[[str, str, str], None],
+        remembered: Iterable[tuple[str, str, str]] = (),
     ) -> None:
         self._loaded = loaded
         self._outbox = outbox
@@ -38,7 +41,7 @@ class Fleet:
         self._applications = {name: self._application(name) for name in loaded.config.applications}
         #: Applications by the devices they emitted for in earlier lives.
         self._remembered: dict[str, set[str]] = {}
-        for application, device, _ in outbox.devices():
+        for application, device, _ in remembered:
             self._remembered.setdefault(device, set()).add(application)
 
     def start(self) -> None:

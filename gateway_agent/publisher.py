@@ -17,7 +17,7 @@ from telemetry.logs import logger
 
 #: Seconds a broker has to take over what it is given, and to wait for new frames before looking around.
 _PUBLISH_WITHIN: Final = 30.0
-_LOOK_EVERY: Final = 1.0
+_LOOK_EVERY: Final = 0.25
 
 State = Literal["idle", "publishing", "unavailable", "refused"]
 

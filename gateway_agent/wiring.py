@@ -86,12 +86,12 @@ def _route(
 ) -> Callable[[str], Route]:
     config = loaded.config
     section = config.applications[application].channels.get(channel.name, ChannelSection())
-    fingerprint = event_schema(channel.schema, origin=f"channel {channel.name}").fingerprint
+    schema = event_schema(channel.schema, origin=f"channel {channel.name}")
     # Checked now, not with the first event.
     event_topic(config.gateway.site, application, channel.name)
 
     def route(device: str) -> Route:
         topic = event_topic(config.gateway.site, application, channel.name, device=device or None)
-        return Route(topic, transport, fingerprint, section.when_full or config.outbox.when_full, max_frame_bytes)
+        return Route(topic, transport, schema, section.when_full or config.outbox.when_full, max_frame_bytes)
 
     return route

@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Final
 
 #: Seconds between looks at clocks, registration and the outbox.
@@ -41,8 +40,7 @@ def run(given: argparse.Namespace) -> int:
     metrics = AgentMetrics(agent.outbox.status, agent.fleet.statuses, agent.journal.counts)
     server = StatusServer(registry_of(metrics), ready=agent.ready, status=agent.status, host=section.host, port=section.port)
     url = f"http://{section.host}:{server.port}"
-    url_file = Path(section.url_file) if section.url_file else loaded.data_dir / "status.url"
-    url_file.write_text(url + "\n", encoding="utf-8")
+    loaded.status_url_file.write_text(url + "\n", encoding="utf-8")
     log.info("status is served", url=url)
     agent.start()
     _notify("READY=1")

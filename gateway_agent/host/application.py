@@ -7,15 +7,26 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from brokers.backoff import Backoff
 from gateway_agent.host.life import HUNG_AFTER, Life, Outcome
 from gateway_agent.host.messages import Events, Execute, Executed, Go, Hello, Line, Rejected, Start
-from gateway_agent.outbox import Batch, Offer, Outbox, OutboxError, Route
+from gateway_agent.outbox import Batch, Offer, OutboxError, Route
+from gateway_agent.outbox.commits import Done
 from schemas.errors import ConfigurationError, IoTCloudError
 from schemas.rpc import ApplicationState
 from telemetry.logs import logger
+
+
+class Accepting(Protocol):
+    """Where events go: `gateway_agent.outbox.Outbox`, or what stands for it where nothing is to be kept."""
+
+    def submit(self, batch: Batch, done: Done) -> None: ...
+
+    def withdraw(self, application: str) -> None: ...
+
+    def state_of(self, application: str) -> bytes | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +80,7 @@ class Application:
     def __init__(
         self,
         start: Start,
-        outbox: Outbox,
+        outbox: Accepting,
         *,
         wire: Callable[[Hello], Wiring],
         executed: Callable[[Executed], None] = lambda _: None,

@@ -35,7 +35,9 @@ def accept(ledger: Ledger, framer: Framer, batch: Batch, *, now: int) -> None:
 def _accept_offer(ledger: Ledger, framer: Framer, offer: Offer, now: int) -> None:
     route = offer.route
     stream = _begun(ledger, route)
-    for built in framer.frames(route.fingerprint, offer.tails, first=stream.next_seq, time=now, max_bytes=route.max_frame_bytes):
+    for built in framer.frames(
+        route.schema.fingerprint, offer.tails, first=stream.next_seq, time=now, max_bytes=route.max_frame_bytes
+    ):
         stream.next_seq += built.count
         stream.accepted += built.count
         ledger.touch(stream)

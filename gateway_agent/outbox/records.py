@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, get_args
 
 from schemas.frame import MAX_BYTES
+from schemas.registry import EventSchema
 
 WhenFull = Literal["block", "drop_oldest", "drop_newest"]
 WHEN_FULL: Final[tuple[WhenFull, ...]] = get_args(WhenFull)
@@ -19,11 +20,11 @@ REFUSED: Final = "refused"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where the events of a channel go. ``fingerprint`` is that of their frames (`EventSchema.fingerprint`)."""
+    """Where the events of a channel go, and what they are."""
 
     topic: str
     transport: str
-    fingerprint: bytes
+    schema: EventSchema
     when_full: WhenFull = "block"
     #: A frame is closed before it grows beyond; one event that is larger is a frame alone.
     max_frame_bytes: int = MAX_BYTES

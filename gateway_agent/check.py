@@ -1,0 +1,34 @@
+"""Checking an application's configuration against its driver, in the calling process."""
+
+from __future__ import annotations
+
+from gateway_agent.config import Loaded
+from gateway_agent.find import channel_schema, find_driver, make_driver
+from gateway_agent.host.messages import ChannelSpec, Hello
+from gateway_agent.wiring import describe, wire
+from schemas.errors import ConfigurationError, IoTCloudError
+
+
+def check_application(loaded: Loaded, name: str) -> list[str]:
+    """Its topics. Imports the driver. Raises `IoTCloudError` with file, line and field of what is wrong."""
+    section = loaded.config.applications[name]
+    try:
+        driver_class = find_driver(section.driver)
+    except ConfigurationError as error:
+        raise loaded.error(("applications", name, "driver"), error.message, remedy=error.remedy) from error
+    except Exception as error:
+        raise loaded.error(("applications", name, "driver"), f"cannot be imported: {type(error).__name__}: {error}") from error
+    driver = make_driver(driver_class, section.settings, origin=str(loaded.path), application=name, lines=loaded.lines)
+    channels = []
+    for channel in driver.channels:
+        own = section.channels.get(channel.name)
+        try:
+            schema = channel_schema(channel, driver_class, override=own.schema if own else None, folder=loaded.path.parent)
+        except IoTCloudError as error:
+            raise loaded.error(
+                ("applications", name, "channels", channel.name, "schema"), error.message, remedy=error.remedy
+            ) from error
+        channels.append(ChannelSpec(channel.name, schema.text, channel.direction))
+    hello = Hello("", tuple(channels), (), ())
+    wire(loaded, name, hello, loaded.brokers())
+    return [channel.topic for channel in describe(loaded, name, hello).channels]
