@@ -53,7 +53,7 @@ class Config(msgspec.Struct, frozen=True):
     @property
     def terms(self) -> Terms:
         """Raises `ConfigurationError`."""
-        return Terms.of(self.heartbeat, self.lease)
+        return Terms.of(float(self.heartbeat), float(self.lease))
 
 
 def credentials(config: Config) -> Credentials:

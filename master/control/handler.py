@@ -48,6 +48,8 @@ async def gateway_socket(socket: WebSocket[Any, Any, Any], services: Services, a
         await session.run()
     except (WebSocketDisconnect, TimeoutError, ConnectionError, RuntimeError) as error:
         logger("control").info("connection lost", gateway=session.gateway, problem=repr(error))
+    except Exception:  # noqa: BLE001 - a defect; Litestar would close the connection and say nothing
+        logger("control").exception("connection failed", gateway=session.gateway)
     finally:
         services.sessions.leave(session)
         with contextlib.suppress(Exception):
