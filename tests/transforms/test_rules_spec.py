@@ -78,7 +78,7 @@ def test_no_rules_are_no_rules() -> None:
         ),
         ('on = "events"\nwhen = "value > 1"\ncommand = { gateway = "a b", device = "d", name = "x" }', "cannot name a gateway"),
         (
-            'on = "windows"\nwindow = "half_hour"\nwhen = "mean > 1"\ncommand = {gateway = "{gateway}", device = "d", name = "x"}',
+            'on = "windows"\nwindow = "half_hour"\nwhen = "mean > 1"\ncommand={gateway="{gateway}",device="d",name="x"}',
             "gateway} is no column of the cause.*window_start",
         ),
     ],
