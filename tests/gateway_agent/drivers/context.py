@@ -40,7 +40,9 @@ class KeepingContext:
         self.stored = dict(stored or {})
         self.commits: list[int] = []
         self.state = State(self.stored)
-        self.log = structlog.wrap_logger(CapturingLogger())
+        capturing = CapturingLogger()
+        self.log_calls = capturing.calls
+        self.log = structlog.wrap_logger(capturing)
         self._stop = threading.Event()
         self._killed_after = killed_after
         self._hurry = hurry
@@ -87,10 +89,12 @@ class KeepingContext:
         self.rejected.append((where, reason))
 
     def serial(self, port: str, *, baud: int = 9600, **options: Any) -> Any:
-        raise NotImplementedError
+        from gateway_agent.serial_port import SerialPort
+
+        return SerialPort(self, port, baud=baud, **options)
 
 
-def eventually(condition: Any, *, within: float = 30.0) -> None:
+def eventually(condition: Any, *, within: float = 20.0) -> None:
     """Fails when ``condition`` does not come true in time."""
     end = time.monotonic() + within
     while not condition():

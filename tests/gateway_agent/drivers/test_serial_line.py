@@ -1,0 +1,224 @@
+"""The serial driver on a real pseudo-terminal: bytes cut anywhere, ports that come and go, commands to the device."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import threading
+import tty
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway_agent.driver import Command, CommandFailed
+from gateway_agent.drivers.serial.settings import WriteArguments
+from schemas.errors import IoTCloudError
+from tests.gateway_agent.drivers.context import KeepingContext, eventually
+from tests.gateway_agent.drivers.kit import CAPTURES, make, refusal
+from tests.gateway_agent.drivers.test_serial_framing import capture, nmea, spans
+
+
+class Device:
+    """A device on a pseudo-terminal that is found under a fixed name, as udev makes one."""
+
+    def __init__(self, link: Path) -> None:
+        self.master, slave = os.openpty()
+        tty.setraw(slave)
+        self._link = link
+        link.symlink_to(os.ttyname(slave))
+        # Held open, so that nothing is hung up before the driver comes.
+        self._slave = slave
+
+    def send(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self.master, data) :]
+
+    def unplug(self) -> None:
+        self._link.unlink()
+        os.close(self._slave)
+        os.close(self.master)
+
+
+@contextlib.contextmanager
+def running(toml: str) -> Iterator[tuple[Any, KeepingContext]]:
+    driver, context = make("serial", toml), KeepingContext()
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            driver.run(context)
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield driver, context
+    finally:
+        context.stop()
+        thread.join(30)
+        assert not thread.is_alive()
+        assert failed == []
+
+
+def settings(port: Path, more: str = 'framing = ["nmea", "ubx"]\nidle_gap = "50ms"') -> str:
+    return f'port = "{port}"\ndevice = "ublox"\n{more}\n'
+
+
+def opened(context: KeepingContext, times: int = 1) -> None:
+    """Wait until the driver has the port: what is sent before it opens is discarded, as by any reader."""
+    eventually(lambda: sum("is open" in str(call) for call in context.log_calls) >= times)
+
+
+def on_channel(context: KeepingContext, channel: str) -> list[dict[str, Any]]:
+    return [dict(fields) for _, name, _, fields in list(context.emitted) if name == channel]
+
+
+def test_a_captured_line_becomes_its_positions_and_sentences(tmp_path: Path) -> None:
+    """Cut anywhere by the writer and by the operating system: 39 positions, 8 sentences, in order, nothing skipped."""
+    device = Device(tmp_path / "gnss")
+    generator = random.Random(7)
+    with running(settings(tmp_path / "gnss")) as (_, context):
+        opened(context)
+        data = capture("MIXED")
+        while data:
+            count = generator.randint(1, 400)
+            device.send(data[:count])
+            data = data[count:]
+        eventually(lambda: len(on_channel(context, "position")) == 39)
+    assert on_channel(context, "sentences")[0]["value"] == "$GNTXT,01,01,02,u-blox AG - www.u-blox.com*4E"
+    assert len(on_channel(context, "sentences")) == 8
+    assert context.rejected == []
+    device.unplug()
+
+
+def test_damage_is_reported_with_its_place_on_the_line(tmp_path: Path) -> None:
+    data = bytearray(capture("MIXED"))
+    begin, end = spans()[10]
+    data[end - 1] ^= 1
+    device = Device(tmp_path / "gnss")
+    with running(settings(tmp_path / "gnss")) as (_, context):
+        opened(context)
+        device.send(bytes(data))
+        eventually(lambda: context.rejected)
+        eventually(lambda: len(on_channel(context, "position")) >= 38)
+    assert context.rejected == [(f"{tmp_path}/gnss@{begin}", f"{end - begin} bytes skipped: ubx: checksum is wrong")]
+    device.unplug()
+
+
+def test_a_port_that_goes_and_comes_back_is_read_on_without_a_restart(tmp_path: Path) -> None:
+    """What was cut by its going is rejected, and never joined to what comes from the new one."""
+    link = tmp_path / "gnss"
+    with running(settings(link)) as (_, context):
+        for plugged in range(1, 4):
+            device = Device(link)
+            opened(context, plugged)
+            device.send(nmea(f"GNTXT,{plugged}") + nmea("GNTXT,cut")[:7])
+            eventually(lambda plugged=plugged: len(on_channel(context, "sentences")) == plugged)
+            device.unplug()
+        eventually(lambda: sum("is gone" in str(call) for call in context.log_calls) == 3)
+    assert [fields["value"].partition("*")[0] for fields in on_channel(context, "sentences")] == [
+        "$GNTXT,1",
+        "$GNTXT,2",
+        "$GNTXT,3",
+    ]
+    assert all("7 bytes skipped" in reason for _, reason in context.rejected)
+
+
+def test_a_port_that_is_not_there_is_waited_for(tmp_path: Path) -> None:
+    with running(settings(tmp_path / "gnss")) as (_, context):
+        eventually(lambda: any("cannot be opened yet" in str(call) for call in context.log_calls))
+        device = Device(tmp_path / "gnss")
+        opened(context)
+        device.send(nmea("GNTXT,01"))
+        eventually(lambda: on_channel(context, "sentences"))
+    device.unplug()
+
+
+def test_lines_of_text_are_read(tmp_path: Path) -> None:
+    device = Device(tmp_path / "meter")
+    with running(settings(tmp_path / "meter", 'framing = ["line"]\ndelimiter = ";"')) as (_, context):
+        opened(context)
+        device.send("21.5 °C;22;\x01;".encode())
+        eventually(lambda: len(on_channel(context, "lines")) == 2 and context.rejected)
+    assert on_channel(context, "lines") == [{"value": "21.5 °C"}, {"value": "22"}]
+    device.unplug()
+
+
+def command(args: WriteArguments, *, device: str = "ublox", name: str = "write") -> Command:
+    return Command("c1", device, name, args, 0)
+
+
+def test_commands_write_to_the_device(tmp_path: Path) -> None:
+    device = Device(tmp_path / "gnss")
+    with running(settings(tmp_path / "gnss")) as (driver, context):
+        opened(context)
+        assert driver.on_command(command(WriteArguments(hex="b562 0601 00"))) == {"written": 5}
+        assert driver.on_command(command(WriteArguments(text="é\n"))) == {"written": 3}
+        assert os.read(device.master, 100) == b"\xb5\x62\x06\x01\x00\xc3\xa9\n"
+    device.unplug()
+
+
+def test_commands_that_cannot_be_executed_say_why(tmp_path: Path) -> None:
+    with running(settings(tmp_path / "gnss")) as (driver, context):
+        eventually(lambda: any("cannot be opened yet" in str(call) for call in context.log_calls))
+        with pytest.raises(IoTCloudError, match="not connected"):
+            driver.on_command(command(WriteArguments(text="x")))
+        with pytest.raises(CommandFailed, match="either 'text' or 'hex'"):
+            driver.on_command(command(WriteArguments()))
+        with pytest.raises(CommandFailed, match="hex"):
+            driver.on_command(command(WriteArguments(hex="b5x")))
+        with pytest.raises(CommandFailed, match="no device 'other'"):
+            driver.on_command(command(WriteArguments(text="x"), device="other"))
+        with pytest.raises(CommandFailed, match="no command 'wipe'"):
+            driver.on_command(command(WriteArguments(text="x"), name="wipe"))
+
+
+@pytest.mark.parametrize(
+    ("toml", "problem"),
+    [
+        ('device = "d"', "the field 'port' is missing"),
+        ('port = "p"\ndevice = "d"\nframing = ["nmae"]', "framing"),
+        ('port = "p"\ndevice = "d"\nframing = []', "framing"),
+        ('port = "p"\ndevice = "d"\nbaud = "fast"', "settings.baud"),
+        ('port = "p"\ndevice = "d"\nbuad = 9600', "did you mean 'baud'?"),
+        ('port = "p"\ndevice = "d"\nidle_gap = "1 hour"', "settings.idle_gap"),
+        ('port = "p"\ndevice = ""', "must not be empty"),
+    ],
+)
+def test_wrong_settings_are_refused_by_the_name_of_the_field(toml: str, problem: str) -> None:
+    assert problem in refusal("serial", toml)
+
+
+def test_channels_are_those_that_the_framings_can_tell() -> None:
+    def channels(framing: str) -> list[str]:
+        return sorted(channel.name for channel in make("serial", f'port = "p"\ndevice = "d"\nframing = {framing}').channels)
+
+    assert channels('["nmea"]') == ["position", "sentences"]
+    assert channels('["ubx"]') == ["position"]
+    assert channels('["line"]') == ["lines"]
+    assert channels('["ubx", "nmea", "line"]') == ["lines", "position", "sentences"]
+
+
+def test_a_replayed_capture_is_read_whole_by_the_serial_driver(tmp_path: Path) -> None:
+    """Replay writes into a pty, the serial driver reads it: started in either order, nothing is missed."""
+    for reader_first in (True, False):
+        link = tmp_path / f"gnss-{reader_first}"
+        replay = make("replay", f'format = "bytes"\nfile = "{CAPTURES}/pygpsdata-MIXED.log"\nlink = "{link}"\nrate = 60000')
+        player = KeepingContext()
+        thread = threading.Thread(target=replay.run, args=(player,))
+        if not reader_first:
+            thread.start()
+            eventually(link.is_symlink)
+        with running(settings(link)) as (_, context):
+            if reader_first:
+                thread.start()
+            thread.join(20)
+            assert not thread.is_alive()
+            eventually(lambda context=context: len(on_channel(context, "position")) == 39)
+        assert context.rejected == []
+        assert len(on_channel(context, "sentences")) == 8
+        assert not link.is_symlink()
