@@ -51,6 +51,7 @@ class Realtime:
             future_bound=self.read.future_bound,
             snapshot_every=1_000_000 if self.state else 0,
             seeds=self.resume.seeds,
+            done=self.resume.resumption.done,
             clock=self.read.clock,
         )
         partitions = pipeline | "Partitions" >> Partitions(self.sources, self.read)

@@ -91,8 +91,8 @@ def _columns(text: str) -> tuple[Column, ...]:
 AGGREGATES: Final = Table(
     "aggregates",
     _columns(
-        "window_start time, window_end time, device text, channel text, count integer, sum real, mean real, min real,"
-        "max real, pane text, updated_at time"
+        "window_start time, window_end time, device text, channel text, count integer, sum real?, mean real?, min real?,"
+        "max real?, pane text, updated_at time"
     ),
     key=("window_start", "window_end", "device", "channel"),
 )

@@ -114,6 +114,8 @@ class AdmitSettings:
     snapshot_every: int = 1_000_000
     #: States to begin with, by partition, from snapshots.
     seeds: Mapping[PartitionKey, bytes] | None = None
+    #: By partition: the offset up to which everything had gone through before the job was started again.
+    done: Mapping[PartitionKey, int] | None = None
     native: bool = True
     clock: Callable[[], int] = wall_clock
 
@@ -145,12 +147,15 @@ class Admission:
         fresh, gaps = self._identify(decoded, block.watermark)
         admitted: list[Admitted] = []
         counts = dict.fromkeys(("events", "admitted", "late", "too-late", "future"), 0)
+        done = (self._settings.done or {}).get((block.topic, block.partition), -1)
         for part, time_of, new in zip(decoded.events, times, fresh, strict=True):
             late, aside = self._set_aside(time_of, new, limit, block.watermark)
             for kind, chosen in aside:
-                counts[kind] += int(chosen.sum())
-                letters += self._letters(block, frames, part, kind, chosen, now)
                 new = _and_not(new, chosen)
+                # What had its turn before a restart was counted then; only its windows are closed for good now.
+                reported = chosen & _after(block, part, done) if kind == "too-late" and done > block.first_offset else chosen
+                counts[kind] += int(reported.sum())
+                letters += self._letters(block, frames, part, kind, reported, now)
             columns = part.columns if new is None else part.columns.filter(pl.Series(new))
             counts["events"] += len(time_of)
             counts["late"] += late
@@ -342,6 +347,12 @@ def _frames_of(part: Events) -> tuple[Frames, npt.NDArray[np.int64]]:
         heads = heads[starts]
     gateways = heads.get_column("gateway").to_list()
     return Frames(gateways, heads.get_column("epoch").to_numpy(), heads.get_column("seq").to_numpy(), part.counts), starts
+
+
+def _after(block: Block, part: Events, done: int) -> Flags:
+    """Which rows are of frames at or after the offset ``done``."""
+    flags: Flags = np.repeat(block.first_offset + block.offsets[part.places] >= done, part.counts)
+    return flags
 
 
 def _and(flags: Flags, more: Flags | None) -> Flags:

@@ -49,15 +49,15 @@ _MERGES: Final = (
 def measurements(events: pl.DataFrame) -> pl.DataFrame:
     """Columns event_time, device, channel, value: the numbers of decoded events, under the names they aggregate by.
 
-    One numeric or on-off measurement goes by the channel's name, several by ``channel.field``. What is null or not a
-    number is left out.
+    One numeric or on-off measurement goes by the channel's name, and what is null or not a number is left out. Where
+    there are several, or none, they go by ``channel.field``, and the channel's name stands for the events themselves, with
+    no value: they are counted.
     """
     names = [name for name, dtype in events.schema.items() if name not in HEADER_NAMES and is_aggregated(dtype)]
     parts = [_measurement(events, name, alone=len(names) == 1) for name in names]
     if len(parts) == 1:
         return parts[0]
-    empty = {"event_time": pl.Int64(), "device": pl.String(), "channel": pl.String(), "value": pl.Float64()}
-    return pl.concat(parts) if parts else pl.DataFrame(schema=empty)
+    return pl.concat([events.select("event_time", *SERIES, pl.lit(None, pl.Float64).alias("value")), *parts])
 
 
 def _measurement(events: pl.DataFrame, name: str, *, alone: bool) -> pl.DataFrame:
@@ -71,7 +71,7 @@ def _measurement(events: pl.DataFrame, name: str, *, alone: bool) -> pl.DataFram
 
 def slices(values: pl.DataFrame, width: int) -> pl.DataFrame:
     """Partials of `measurements`, per slice of ``width`` µs: columns slice, device, channel, and a partial's."""
-    high, middle, low, odd = exact.split(values.get_column("value").to_numpy())
+    high, middle, low, odd = exact.split(values.get_column("value").fill_null(0.0).to_numpy())
     columns: list[pl.Expr | str] = [pl.col("event_time").floordiv(width).mul(width).alias("slice"), "device", "channel", "value"]
     table = values.select(*columns).with_columns(pl.Series("high", high), pl.Series("middle", middle))
     table = table.with_columns(pl.lit(0, pl.Int64).alias("low") if low is None else pl.Series("low", low))
@@ -135,13 +135,15 @@ def rows(partial: pl.DataFrame, window: WindowSpec, start: int, *, pane: str, up
     for place in np.flatnonzero((rests.list.len().fill_null(0) > 0).to_numpy()).tolist():
         high, middle, low = (int(limb[place]) for limb in limbs)
         sums[place] = exact.total_with_rest(high, middle, low, rests[place])
+    # Where nothing but events was counted there is no least value, and no sum either.
+    total = pl.when(pl.col("min").is_null()).then(None).otherwise(pl.Series("sum", sums)).alias("sum")
     return partial.select(
         pl.lit(start, pl.Int64).alias("window_start"),
         pl.lit(start + window.size, pl.Int64).alias("window_end"),
         *SERIES,
         "count",
-        pl.Series("sum", sums),
-        (pl.Series("sum", sums) / pl.col("count")).alias("mean"),
+        total,
+        (total / pl.col("count")).alias("mean"),
         "min",
         "max",
         pl.lit(pane).alias("pane"),

@@ -10,7 +10,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms.aggregates import ON_TIME, ROW_TYPES, measurements, merge, pack, rows, unpack
+from transforms.aggregates import ON_TIME, ROW_TYPES, measurements, merge, pack, rows, slices, unpack
 from transforms.windowing import partials_of, shard_of
 from transforms.windows import WindowSpec
 
@@ -106,11 +106,23 @@ def test_one_measurement_goes_by_the_channels_name_and_several_by_their_own() ->
     assert measurements(header).to_dicts() == [{"event_time": 1, "device": "dev", "channel": "position", "value": 2.0}]
     several = header.with_columns(pl.lit(True).alias("fix"), pl.lit("x").alias("note"), pl.lit(3).alias("satellites"))
     assert [(row["channel"], row["value"]) for row in measurements(several).to_dicts()] == [
+        ("position", None),
         ("position.value", 2.0),
         ("position.fix", 1.0),
         ("position.satellites", 3.0),
     ]
-    assert measurements(header.drop("value").with_columns(pl.lit("text").alias("value"))).is_empty()
+    text = header.drop("value").with_columns(pl.lit("text").alias("value"))
+    assert [(row["channel"], row["value"]) for row in measurements(text).to_dicts()] == [("position", None)]
+
+
+def test_events_without_one_number_are_counted_under_their_channel_with_no_sum() -> None:
+    header = frame([(1, "dev", "notes", 2.0), (2, "dev", "notes", 3.0)]).drop("value").with_columns(pl.lit("x").alias("text"))
+    window = WindowSpec("w", 10, 10, 0)
+    partial = slices(measurements(header), 10).drop("slice")
+    found = rows(merge([partial]), window, 0, pane="on_time", updated_at=0).to_dicts()
+    assert [(row["channel"], row["count"], row["sum"], row["mean"], row["min"], row["max"]) for row in found] == [
+        ("notes", 2, None, None, None, None)
+    ]
 
 
 def test_a_series_has_the_same_shard_in_every_version() -> None:
