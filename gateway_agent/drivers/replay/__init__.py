@@ -16,6 +16,9 @@ class Replay(Driver[ReplaySettings]):
     def __init__(self, settings: ReplaySettings) -> None:
         super().__init__(settings)
         if settings.format == "bytes":
+            from gateway_agent.drivers.replay.capture import check
+
+            check(settings)
             return
         from gateway_agent.drivers.replay.mapping import schema_of
         from gateway_agent.drivers.replay.recording import open_recording

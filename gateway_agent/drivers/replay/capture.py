@@ -14,7 +14,7 @@ import time
 import tty
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from gateway_agent.driver import Context
 from gateway_agent.drivers.replay.settings import ReplaySettings
@@ -28,7 +28,15 @@ _SETTLE: Final = 2.0
 _DRAIN: Final = 30.0
 #: Seconds between notes of how far it has come.
 _STORE_EVERY: Final = 1.0
+#: Seconds between the last byte's being read and the end of the line.
+_HANDED_ON: Final = 0.5
 _STATE: Final = "bytes"
+
+
+def check(settings: ReplaySettings) -> None:
+    """Raises `ConfigurationError` when the file cannot be read, or something else than a link stands in its place."""
+    _open(settings).close()
+    _check_link(Path(settings.link))
 
 
 def play_bytes(context: Context, settings: ReplaySettings) -> None:
@@ -36,13 +44,7 @@ def play_bytes(context: Context, settings: ReplaySettings) -> None:
 
     Raises `ConfigurationError` when the file cannot be read or the link not be made.
     """
-    try:
-        data = open(settings.file, "rb")  # noqa: SIM115, PTH123 (closed below)
-    except OSError as error:
-        raise ConfigurationError(
-            f"file: {settings.file}: cannot be read: {error.strerror}", remedy="give the path of captured bytes"
-        ) from error
-    with data, _terminal(Path(settings.link)) as terminal:
+    with _open(settings) as data, _terminal(Path(settings.link)) as terminal:
         size = os.fstat(data.fileno()).st_size
         offset = min(int(context.state.get(_STATE, 0)), size)
         data.seek(offset)
@@ -115,11 +117,16 @@ class _Terminal:
         """Until the reader has read everything: closing the pty would take it away. Not longer than `_DRAIN`."""
         slave = os.open(self._slave_path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
         try:
+            # Polling the slave also brings in what is still on its way through the kernel; FIONREAD would miss that.
+            waiting = select.poll()
+            waiting.register(slave, select.POLLIN)
             end = time.monotonic() + _DRAIN
-            while time.monotonic() < end and _waiting(slave) and context.sleep(_TICK):
+            while waiting.poll(0) and time.monotonic() < end and context.sleep(_TICK):
                 self._discarded()
         finally:
             os.close(slave)
+        # A reader may have taken bytes that it has not handed on yet, and would forget them with the port.
+        context.sleep(_HANDED_ON)
 
     def _discarded(self) -> bool:
         """Whether the reader has discarded its input since last asked; takes away what it has written."""
@@ -138,9 +145,13 @@ class _Terminal:
             flushed = flushed or bool(data[0] & termios.TIOCPKT_FLUSHREAD)
 
 
-def _waiting(slave: int) -> int:
-    (count,) = struct.unpack("i", fcntl.ioctl(slave, termios.FIONREAD, b"\0" * 4))
-    return int(count)
+def _open(settings: ReplaySettings) -> BinaryIO:
+    try:
+        return Path(settings.file).open("rb")
+    except OSError as error:
+        raise ConfigurationError(
+            f"file: {settings.file}: cannot be read: {error.strerror}", remedy="give the path of captured bytes"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -164,8 +175,7 @@ def _terminal(link: Path) -> Iterator[_Terminal]:
 
 def _link(target: str, link: Path) -> None:
     """Put the symbolic link in place at once; one from a process that was killed gives way."""
-    if link.exists() and not link.is_symlink():
-        raise ConfigurationError(f"link: {link}: is there and is no symbolic link", remedy="name a path that is free")
+    _check_link(link)
     fresh = link.with_name(f".{link.name}.{secrets.token_hex(4)}")
     try:
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -175,3 +185,8 @@ def _link(target: str, link: Path) -> None:
         raise IoTCloudError(
             f"link: {link}: cannot be made: {error.strerror}", remedy="name a path that can be written"
         ) from error
+
+
+def _check_link(link: Path) -> None:
+    if link.exists() and not link.is_symlink():
+        raise ConfigurationError(f"link: {link}: is there and is no symbolic link", remedy="name a path that is free")

@@ -12,7 +12,7 @@ class Thermometer:
     """A first-order lag behind a daily wave, plus the noise of the sensor. The same seed gives the same noise.
 
     The room's temperature T follows dT/dt = (outside - T) / inertia, with outside = mean + swing × a sine of ``period``
-    that is highest at three quarters of it (3 p.m. where the period is a day).
+    that is highest at five eighths of it (3 p.m. UTC where the period is a day).
     """
 
     def __init__(self, settings: SimulatedSettings, name: str) -> None:
