@@ -14,6 +14,7 @@ import apache_beam as beam
 
 from brokers import connect
 from brokers.contract import require_log
+from pipelines.commands import CommandSettings, OneBroker, close_commands, open_commands
 from pipelines.config import PipelineConfig, load_config, load_schemas
 from pipelines.corrections import Corrector, Recomputation
 from pipelines.options import Options
@@ -33,6 +34,7 @@ from schemas.errors import IoTCloudError
 from schemas.registry import EventSchema, Schemas
 from telemetry.http import StatusServer
 from telemetry.logs import logger
+from transforms.rules import Rule, load_rules
 from transforms.windows import WindowSpec
 
 
@@ -46,6 +48,7 @@ class Plan:
     schemas: tuple[EventSchema, ...]
     windows: tuple[WindowSpec, ...]
     sinks: tuple[str, ...]
+    rules: tuple[Rule, ...]
 
 
 def plan(options: Options) -> Plan:
@@ -58,14 +61,9 @@ def plan(options: Options) -> Plan:
     if options.master:
         sources, more = select(options.master, options.select, options.token)
         schemas = tuple(Schemas([*schemas, *more]))
-    return Plan(
-        options,
-        config,
-        sources,
-        schemas,
-        config.window_specs(),
-        (*options.sinks, *config.sinks),
-    )
+    windows = config.window_specs()
+    rules = load_rules(config.rules, origin=str(options.pipeline), windows=windows, schemas=schemas)
+    return Plan(options, config, sources, schemas, windows, (*options.sinks, *config.sinks), rules)
 
 
 def show(plan: Plan) -> int:
@@ -82,6 +80,7 @@ def show(plan: Plan) -> int:
         step = "" if window.every == window.size else f" every {window.every / 1e6:g} s"
         lateness = f"late events for {window.allowed_lateness / 1e6:g} s"
         lines.append(f"window     {window.name}: {window.size / 1e6:g} s{step}, {lateness}")
+    lines += [f"rule       {rule.name} on {rule.window.name if rule.window else 'events'}" for rule in plan.rules]
     for url, problem in check_sinks(plan.sinks):
         wrong += bool(problem)
         lines.append(f"sink       {url}: {problem or 'can be written'}")
@@ -130,6 +129,10 @@ def run(plan: Plan) -> int:
             realtime.build_archive(pipeline)
         else:
             realtime.build(pipeline)
+            if realtime.commands is not None:
+                # Takes up what an earlier life of the job left, and works off what is waiting when it ends.
+                open_commands(realtime.commands)
+                stack.callback(close_commands, realtime.commands)
         corrector = _corrector(plan, realtime, state, session)
         result = pipeline.run()
         reporter = Reporter(status)
@@ -157,6 +160,7 @@ def _realtime(plan: Plan, job: str, state: JobState | None) -> Realtime:
         future_bound=round(source.future * 1e6),
         floor=begin.resumption.floor,
         starts=begin.starts,
+        watermarks=begin.watermarks,
         until_end=plan.options.until_end,
         poll=round(source.poll * 1e6),
         group=plan.options.group,
@@ -170,9 +174,17 @@ def _realtime(plan: Plan, job: str, state: JobState | None) -> Realtime:
         plan.sinks,
         begin,
         state=plan.options.state,
+        rules=plan.rules,
+        commands=_commands(plan, job) if plan.rules else None,
         archive=plan.options.archive,
         shards=plan.config.shards,
     )
+
+
+def _commands(plan: Plan, job: str) -> CommandSettings:
+    """Commands go where the file says, or where their gateway's events come from."""
+    broker = plan.config.commands.broker or plan.sources[0].url
+    return CommandSettings(job, OneBroker(broker), sinks=plan.sinks, state=plan.options.state)
 
 
 def _corrector(plan: Plan, realtime: Realtime, state: JobState | None, session: Session) -> Corrector | None:

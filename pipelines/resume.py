@@ -26,6 +26,8 @@ class Resume:
     starts: Mapping[PartitionKey, int] = field(default_factory=dict)
     #: States of identity as of these offsets.
     seeds: Mapping[PartitionKey, bytes] = field(default_factory=dict)
+    #: Source watermarks as of these offsets, where they are below the floor: a recording of 2010 stays in its own time.
+    watermarks: Mapping[PartitionKey, int] = field(default_factory=dict)
 
 
 def resume(state: JobState | None, windows: Sequence[WindowSpec]) -> Resume:
@@ -36,17 +38,19 @@ def resume(state: JobState | None, windows: Sequence[WindowSpec]) -> Resume:
     starts: dict[PartitionKey, int] = {}
     passed: dict[PartitionKey, int] = {}
     seeds: dict[PartitionKey, bytes] = {}
+    watermarks: dict[PartitionKey, int] = {}
     for key, marks in state.marks().items():
         start = restart(marks, floor)
         if start is not None:
             starts[key] = start
+            watermarks[key] = min(floor, next(mark.watermark for mark in marks if mark.offset == start))
             snapshot = state.snapshot(key, start)
             if snapshot is not None:
                 seeds[key] = snapshot
         finished = done(marks, state.watermark)
         if finished is not None:
             passed[key] = finished
-    return Resume(Resumption(floor, passed), starts, seeds)
+    return Resume(Resumption(floor, passed), starts, seeds, watermarks)
 
 
 class StoreProgress(beam.DoFn):

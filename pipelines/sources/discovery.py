@@ -59,13 +59,13 @@ class FindPartitions(beam.DoFn, RestrictionProvider):
         session = session_of(self._settings.job)
         turn = tracker.current_restriction().start
         told = estimator.current_watermark()
-        watermark = self._settings.floor if told is None else told.micros
+        watermark = self._settings.begin if told is None else told.micros
         watermark = max(watermark, session.clocks.least())
         if not tracker.try_claim(turn):
             return
         ending = self._settings.until_end or session.closing.is_set()
         if turn % (_LOOK // _TELL) == 0 or ending:
-            for partition in find(session, element, watermark):
+            for partition in find(session, element, self._settings, watermark):
                 yield TimestampedValue(partition, Timestamp(micros=watermark))
         if ending:
             tracker.try_claim(ENDLESS - 1)
@@ -76,7 +76,7 @@ class FindPartitions(beam.DoFn, RestrictionProvider):
         tracker.defer_remainder(Duration(micros=_TELL))
 
 
-def find(session: Session, source: Source, watermark: int) -> list[Partition]:
+def find(session: Session, source: Source, settings: ReadSettings, watermark: int) -> list[Partition]:
     """Partitions of ``source`` that the session did not know, made known to it."""
     found: list[Partition] = []
     for topic in source.topics:
@@ -85,7 +85,8 @@ def find(session: Session, source: Source, watermark: int) -> list[Partition]:
                 if session.clocks.is_known((topic, partition)):
                     continue
                 has_records = reader.begin_offset(topic, partition) < reader.end_offset(topic, partition)
-                session.clocks.add((topic, partition), watermark=watermark, has_records=has_records)
+                begin = settings.beginning((topic, partition), watermark)
+                session.clocks.add((topic, partition), watermark=begin, has_records=has_records)
                 found.append(Partition(source.url, topic, partition))
     return found
 

@@ -51,6 +51,8 @@ class ReadSettings:
     floor: int = BEFORE_ALL
     #: First offsets of partitions that were read before.
     starts: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    #: Where watermarks of partitions begin that were read before.
+    watermarks: Mapping[tuple[str, int], int] = field(default_factory=dict)
     #: Stop at the end that a partition has when it is first looked at.
     until_end: bool = False
     #: µs between looks at a partition that has been read to its end.
@@ -64,6 +66,15 @@ class ReadSettings:
     #: Consumer group under which positions are shown; empty for none.
     group: str = ""
     clock: Callable[[], int] = wall_clock
+
+    @property
+    def begin(self) -> int:
+        """The least watermark that any partition begins with, µs since 1970, UTC."""
+        return min([self.floor, *self.watermarks.values()])
+
+    def beginning(self, key: tuple[str, int], otherwise: int) -> int:
+        """Where the watermark of a partition begins; ``otherwise`` if it was never read before."""
+        return self.watermarks.get(key, otherwise)
 
 
 class UnsplitOffsets(OffsetRestrictionTracker):
@@ -110,9 +121,9 @@ class ReadPartition(beam.DoFn, RestrictionProvider):
     ) -> Iterator[tuple[str, bytes]]:
         session = session_of(self._settings.job)
         told = estimator.current_watermark()
-        floor = self._settings.floor if told is None else told.micros
-        with session.reader(element.url, element.topic, element.partition) as reader:
-            key = (element.topic, element.partition)
+        key = (element.topic, element.partition)
+        floor = self._settings.beginning(key, self._settings.floor) if told is None else told.micros
+        with session.reader(element.url, *key) as reader:
             if not session.clocks.is_known(key):
                 has_records = reader.begin_offset(*key) < reader.end_offset(*key)
                 session.clocks.add(key, watermark=floor, has_records=has_records)
@@ -158,7 +169,8 @@ class _Pull:
                 if self._session.closing.is_set() and self._stop == ENDLESS:
                     self._finish()
                     return
-                self._tell(self._session.clocks.quiet(self._key, disorder=self._settings.disorder))
+                self._session.clocks.quiet(self._key, disorder=self._settings.disorder)
+                self._tell()
                 self._pause(self._settings.poll)
                 return
             if not self._tracker.try_claim(records[-1].offset):
@@ -188,17 +200,20 @@ class _Pull:
     def _block(self, records: list[Record], granted: int) -> TimestampedValue:
         topic, partition = self._key
         clocks = self._session.clocks
-        watermark = clocks.watermark(self._key)
+        watermark = clocks.begin(self._key)
         block = block_of(topic, partition, records, watermark=watermark)
         self._session.credit.settle(granted, len(block.data))
         limit = self._settings.clock() + self._settings.future_bound
         newest = newest_event_time([record.value for record in records], limit=limit)
-        self._tell(clocks.read(self._key, newest, disorder=self._settings.disorder))
+        clocks.read(self._key, newest, disorder=self._settings.disorder)
+        self._tell()
         self.position = block.next_offset
         self.sent += 1
         return TimestampedValue((partition_key(topic, partition), encode_block(block)), Timestamp(micros=watermark))
 
-    def _tell(self, watermark: int) -> None:
+    def _tell(self) -> None:
+        # The least of all partitions, not this one's own: Prism takes for the whole step what its last bundle told.
+        watermark = self._session.clocks.least()
         told = self._estimator.current_watermark()
         if told is None or told.micros < watermark:
             self._estimator.set_watermark(Timestamp(micros=watermark))
