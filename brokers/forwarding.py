@@ -25,7 +25,7 @@ MAX_MESSAGES: Final = 1_000
 _POLL_SECONDS: Final = 0.5
 _PUBLISH_SECONDS: Final = 30.0
 #: Seconds between measurements of the lag, each with a line of log when something was moved.
-_MEASURE_EVERY: Final = 5.0
+_MEASURE_EVERY: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,9 @@ class Forwarder:
         try:
             while not stopping.is_set():
                 deliveries = reader.poll(max_messages=self._batch, timeout=_POLL_SECONDS)
-                self.progress = replace(self.progress, connected=True)
-                if deliveries:
+                if not deliveries:
+                    self.progress = replace(self.progress, connected=True)
+                else:
                     if not self._publish(publisher, deliveries, stopping):
                         return
                     reader.acknowledge(deliveries)
@@ -149,7 +150,7 @@ class Forwarder:
     def _count(self, deliveries: Sequence[Delivery]) -> None:
         size = sum(len(delivery.value) for delivery in deliveries)
         self.progress = replace(
-            self.progress, messages=self.progress.messages + len(deliveries), bytes=self.progress.bytes + size
+            self.progress, connected=True, messages=self.progress.messages + len(deliveries), bytes=self.progress.bytes + size
         )
         # A queue bounds a poll by its count alone; with the size of the last batch this bounds its bytes.
         self._batch = max(1, min(MAX_MESSAGES, MAX_BYTES * len(deliveries) // max(1, size)))

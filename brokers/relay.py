@@ -41,13 +41,15 @@ SIGTERM; started again with the same --group it goes on where it was.
 def main(argv: Sequence[str]) -> int:
     """Run until SIGTERM or SIGINT; returns the exit status. Raises `IoTCloudError` for what cannot go on."""
     arguments = _parser().parse_args(argv)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
     logs.configure(level=arguments.log_level)
     target = connect(arguments.target)
     topics: dict[str, tuple[str, ...]] = {}
     for text in arguments.source:
         url, names = split_topics(text)
         topics[url] = topics.get(url, ()) + names
-    stopping = threading.Event()
     forwarders: list[Forwarder] = []
     kept: list[FilePositions] = []
     try:
@@ -61,8 +63,6 @@ def main(argv: Sequence[str]) -> int:
             forwarders.append(
                 Forwarder(source, names, target, group=arguments.group, positions=positions, skip_refused=arguments.skip_refused)
             )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stopping.set())
         status = _status_server(forwarders, arguments.metrics_port)
         try:
             run_all(forwarders, stopping)
@@ -135,7 +135,9 @@ def _status_server(forwarders: Sequence[Forwarder], port: int | None) -> StatusS
             ]
         }
 
-    return StatusServer(registry, ready=lambda: all(f.progress.connected for f in forwarders), status=status, port=port)
+    server = StatusServer(registry, ready=lambda: all(f.progress.connected for f in forwarders), status=status, port=port)
+    logs.logger("relay").info("serving /metrics, /ready, /api/v1/status", port=server.port)
+    return server
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -159,7 +161,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--skip-refused", action="store_true", help="leave out messages that the target refuses, instead of stopping"
     )
-    parser.add_argument("--metrics-port", type=int, metavar="PORT", help="serve /metrics, /ready and /api/v1/status on loopback")
+    parser.add_argument(
+        "--metrics-port",
+        type=int,
+        metavar="PORT",
+        help="serve /metrics, /ready, /api/v1/status on loopback; 0: a free port",
+    )
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser
 
