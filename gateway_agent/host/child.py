@@ -99,6 +99,9 @@ class Child:
         while not isinstance(go := self._link.receive(60.0), Go):
             if go is None or isinstance(go, Stop):
                 raise LinkBroken("was not told to begin")
+            if isinstance(go, Execute):
+                # The agent counts the driver as running when it has decided on `Go`, and may be quicker with a command.
+                self._commands.put(go)
         encoders = {name: event_encoder(schema, name) for name, schema in schemas.items()}
         context = ChildContext(
             self._link.send,
@@ -156,6 +159,8 @@ class Child:
                 if asked.deadline < time.time_ns() // 1_000:
                     step, detail = "expired", "its turn came after its deadline"
                 else:
+                    if asked.name not in specs:
+                        raise CommandFailed(f"no command {asked.name!r}; there are: {', '.join(specs) or 'none'}")
                     args = _arguments(specs[asked.name].args, asked.args)
                     result = driver.on_command(Command(asked.id, asked.device, asked.name, args, asked.deadline))
                     step, detail = "done", msgspec.json.encode(result).decode()
