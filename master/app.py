@@ -52,7 +52,12 @@ def make_app(database: Database, terms: Terms, credentials: Credentials, *, cloc
             "chosen": Provide(parameters.chosen, sync_to_thread=False),
             "actor": Provide(parameters.actor, sync_to_thread=False),
         },
-        exception_handlers={IoTCloudError: problems.refused, HTTPException: problems.rejected, Exception: problems.failed},
+        exception_handlers={
+            IoTCloudError: problems.refused,
+            HTTPException: problems.rejected,
+            RecursionError: problems.too_deep,
+            Exception: problems.failed,
+        },
         lifespan=[lifespan],
         logging_config=None,
         openapi_config=OpenAPIConfig(

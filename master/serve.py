@@ -19,6 +19,7 @@ import uvicorn
 from master.app import make_app
 from master.config import Config, credentials
 from master.gate import Gate
+from master.protocol import DeadlineProtocol
 from master.store.database import Database
 from schemas import rpc
 from schemas.errors import ConfigurationError
@@ -79,7 +80,7 @@ def _uvicorn(app: Gate, config: Config) -> uvicorn.Config:
     tls = {"ssl_certfile": config.tls.certificate, "ssl_keyfile": config.tls.key} if config.tls else {}
     made = uvicorn.Config(
         app,
-        http="h11",
+        http=DeadlineProtocol,
         ws="websockets-sansio",
         ws_max_size=rpc.MAX_MESSAGE_BYTES,
         ws_ping_interval=20.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Final
@@ -64,14 +65,15 @@ class Dispatcher:
             wanted: dict[str, set[str]] = defaultdict(set)
             for gateway, url in urls.items():
                 wanted[url].add(gateway)
-            for url in self._followers.keys() - wanted.keys():
-                self._followers[url].follow([])
+            idle: list[Sender | Follower] = [self._followers.pop(url) for url in self._followers.keys() - wanted.keys()]
+            idle += [self._senders.pop(url) for url in self._senders.keys() - wanted.keys() if self._senders[url].idle]
             for url, names in wanted.items():
                 if url not in self._followers and len(self._followers) < MAX_BROKERS:
                     self._followers[url] = Follower(url, self._database, self._clock, self._recorded)
                 if url in self._followers:
                     self._followers[url].follow([results_topic(name) for name in names])
             self._gateways = dict(wanted)
+        _close(idle, wait=0.0)
 
     def send(self, command: Command) -> None:
         """Send a command that was written down. Raises `NotFound` and `Busy`."""
@@ -103,8 +105,14 @@ class Dispatcher:
             workers: list[Sender | Follower] = [*self._senders.values(), *self._followers.values()]
             self._senders.clear()
             self._followers.clear()
-        closing = [threading.Thread(target=worker.close, daemon=True) for worker in workers]
-        for thread in closing:
-            thread.start()
-        for thread in closing:
-            thread.join(6.0)
+        _close(workers, wait=6.0)
+
+
+def _close(workers: list[Sender | Follower], *, wait: float) -> None:
+    """Close them all at once; one whose broker hangs holds up nobody, and ends with the process at the latest."""
+    closing = [threading.Thread(target=worker.close, daemon=True) for worker in workers]
+    until = time.monotonic() + wait
+    for thread in closing:
+        thread.start()
+    for thread in closing:
+        thread.join(max(0.0, until - time.monotonic()))

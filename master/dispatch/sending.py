@@ -46,6 +46,11 @@ class Sender:
         self._thread = threading.Thread(target=self._run, name="commands", daemon=True)
         self._thread.start()
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is waiting to be sent."""
+        return self._queue.unfinished_tasks == 0
+
     def send(self, command: Command) -> None:
         """Take over a command that was written down. Raises `Busy`."""
         try:
@@ -69,7 +74,10 @@ class Sender:
             try:
                 waiting += self._take(block=not waiting, room=_BATCH - len(waiting))
                 if waiting:
+                    before = len(waiting)
                     waiting = self._publish(self._drop_overdue(waiting))
+                    for _ in range(before - len(waiting)):
+                        self._queue.task_done()
             except Exception:  # noqa: BLE001 - the thread must live as long as the process
                 # The database is full or gone: nothing is given up, and the next attempt may find it well.
                 self._log.exception("commands could not be sent")
@@ -83,6 +91,7 @@ class Sender:
             except queue.Empty:
                 break
             if command is None:
+                self._queue.task_done()
                 break
             found.append(command)
         return found

@@ -47,6 +47,11 @@ def rejected(_request: Request[Any, Any, Any], error: HTTPException) -> Response
     return response
 
 
+def too_deep(_request: Request[Any, Any, Any], _error: RecursionError) -> Response[Problem]:
+    """A body of brackets within brackets."""
+    return answer(400, "the body is nested too deeply")
+
+
 def failed(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """A defect. Its text stays in the log."""
     logger("rest").error("a request failed", method=request.method, path=request.url.path, exc_info=error)
