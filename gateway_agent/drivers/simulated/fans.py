@@ -11,6 +11,8 @@ from gateway_agent.driver import Command, CommandFailed, Context
 from gateway_agent.drivers.simulated.fan import DEFAULT_RPM, Fan
 
 _STATE: Final = "wanted_rpm"
+#: Seconds a command waits for the fans to be started, if its deadline is not earlier.
+_START_WITHIN: Final = 10.0
 
 
 class Fans:
@@ -20,6 +22,7 @@ class Fans:
         self._fans = {name: Fan() for name in names}
         self._lock = threading.Lock()
         self._context: Context | None = None
+        self._started = threading.Event()
         self._turned = time.monotonic()
 
     def start(self, context: Context) -> None:
@@ -31,6 +34,7 @@ class Fans:
                     self._fans[name] = Fan(wanted, wanted)
             for name, fan in self._fans.items():
                 context.emit(name, "state", value=fan.on)
+        self._started.set()
 
     def turn(self) -> None:
         """Let time pass for all fans, and tell the speed of those that change."""
@@ -52,6 +56,8 @@ class Fans:
                 wanted = float(command.args.rpm)
             case other:
                 raise CommandFailed(f"no command {other!r}", remedy="a fan takes on, off and set_speed")
+        # The first command may be there before the fans are.
+        self._started.wait(min(_START_WITHIN, max(0.0, command.deadline / 1_000_000 - time.time())))
         with self._lock:
             fan, context = self._fans.get(command.device), self._context
             if fan is None:

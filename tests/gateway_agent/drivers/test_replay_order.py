@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway_agent.drivers.replay import merge as merging
@@ -118,6 +118,7 @@ def test_lines_are_the_same_however_the_file_is_read(tmp_path_factory: pytest.Te
 
 
 @given(data=st.data())
+@settings(max_examples=40)
 def test_a_replay_killed_anywhere_goes_on_where_its_accepted_events_end(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
