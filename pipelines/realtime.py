@@ -10,14 +10,18 @@ from typing import Any
 import apache_beam as beam
 
 from pipelines.archive import ArchiveLog
+from pipelines.commands import CommandSettings
 from pipelines.resume import Resume, StoreProgress
+from pipelines.rules import ApplyRules
 from pipelines.session import session_of
 from pipelines.sinks import Write, one_dead_letter, one_gap
 from pipelines.sources.discovery import Partitions, ReadLog, Source
 from pipelines.sources.log import ReadSettings
 from schemas.registry import EventSchema
 from transforms.admit import ADMITTED, DEAD, GAPS, NOTES, Admit, AdmitSettings, GapRow, Note
+from transforms.latest import Latest
 from transforms.progress import WatermarkBehind, granule_of
+from transforms.rules import Rule
 from transforms.windowing import AggregateInWindows
 from transforms.windows import WindowSpec
 
@@ -36,6 +40,9 @@ class Realtime:
     state: Path | None = None
     #: URL of the journal that raw frames go to; empty for none.
     archive: str = ""
+    rules: tuple[Rule, ...] = ()
+    #: Where the rules' commands go; needed with rules.
+    commands: CommandSettings | None = None
     shards: int = 1
 
     def build_archive(self, pipeline: beam.Pipeline) -> None:
@@ -64,11 +71,17 @@ class Realtime:
             admitted[DEAD] | "DeadLetterRows" >> beam.Map(one_dead_letter) | "DeadLetters" >> self._write("dead_letters"),
             admitted[GAPS] | "GapRows" >> beam.ParDo(CountGaps(self.job)) | "Gaps" >> self._write("gaps"),
         ]
+        latest = admitted[ADMITTED] | "Latest" >> Latest(clock=self.read.clock)
+        written.append(latest | "LatestValues" >> self._write("latest"))
+        inputs = {"events": admitted[ADMITTED]}
         if self.windows:
             aggregated = admitted[ADMITTED] | "Aggregate" >> AggregateInWindows(
                 self.windows, shards=self.shards, resumption=self.resume.resumption, clock=self.read.clock
             )
             written += [aggregated["rows"] | "Aggregates" >> self._write("aggregates"), aggregated["corrections"]]
+            inputs["windows"] = aggregated["rows"]
+        if self.rules and self.commands is not None:
+            written.append(inputs | "Rules" >> ApplyRules(self.rules, self.commands, shards=self.shards, clock=self.read.clock))
         if self.state is not None:
             done = (notes, *written) | "Written" >> beam.Flatten()
             progress = done | "Progress" >> WatermarkBehind(granule_of(self.windows))

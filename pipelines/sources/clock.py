@@ -55,8 +55,16 @@ class PartitionClocks:
         with self._lock:
             self._clocks.setdefault(key, PartitionClock(watermark, has_records=has_records))
 
+    def begin(self, key: PartitionKey) -> int:
+        """Records are about to be sent on. Returns the partition's watermark, which nothing in them is to be stamped before."""
+        with self._lock:
+            clock = self._clocks[key]
+            if clock.follows:
+                clock.watermark = max(clock.watermark, self._least(clock.watermark))
+            return clock.watermark
+
     def read(self, key: PartitionKey, newest: int | None, *, disorder: int) -> int:
-        """Records were read, ``newest`` the newest event time seen in them, if any. Returns the watermark after them."""
+        """Records were read, ``newest`` the newest event time seen in them, if any. Returns the partition's watermark now."""
         with self._lock:
             clock = self._clocks[key]
             clock.caught_up = None
