@@ -6,6 +6,7 @@ import csv
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -32,16 +33,15 @@ class Statistics(NamedTuple):
 
 
 def readings(path: Path) -> Iterator[tuple[datetime, str, str, float]]:
-    """Time, device, channel and value of every reading of a recording; rows that hold none are passed over."""
+    """Time, device, channel and value of every reading of a recording; cells that hold none are passed over."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         for row in csv.DictReader(file):
-            try:
+            with suppress(KeyError, TypeError, ValueError):
                 time = START + (int(row["reading"]) - 1) * STEP
-                values = [(channel, float(row[channel])) for channel in CHANNELS]
-            except (TypeError, ValueError):
-                continue
-            for channel, value in values:
-                yield time, f"mote-{row['mote_id']}", channel, value
+                device = f"mote-{row['mote_id']}"
+                for channel in CHANNELS:
+                    with suppress(KeyError, TypeError, ValueError):
+                        yield time, device, channel, float(row[channel])
 
 
 def windows(events: Iterable[tuple[datetime, str, str, float]], size: timedelta, every: timedelta) -> dict[Window, Statistics]:
