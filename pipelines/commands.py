@@ -203,8 +203,10 @@ class _Order(beam.DoFn):
         open_commands(self._settings)
 
     def process(self, fired: Fired) -> Iterator[bytes]:
-        # There already, when the rules have the same memory; what stands there under this id is what is published.
-        memory_of(self._settings.job, self._settings.state).commit(fired.rule, {}, [fired])
+        # The rules have put it there already, when they have the same memory.
+        memory = memory_of(self._settings.job, self._settings.state)
+        if not memory.knows(fired.id):
+            memory.commit(fired.rule, {}, [fired])
         session_of(self._settings.job).counts.add(f"rules_{fired.change}")
         yield from ()
 

@@ -99,6 +99,11 @@ class JobRuleMemory:
         if fired:
             self._changed()
 
+    def knows(self, id_: str) -> bool:
+        """Whether something was fired under this id."""
+        with self._lock:
+            return self._connection.execute("SELECT 1 FROM fired WHERE id = ?", (id_,)).fetchone() is not None
+
     def pending(self, step: int, *, after: int = 0, most: int = 1_000) -> list[Pending]:
         """What waits for `PUBLISH` or `RECORD`, in the order in which it was fired, behind number ``after``."""
         with self._lock:
