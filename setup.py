@@ -18,7 +18,7 @@ MASTER = [
     "alembic>=1.14,<2",
     "httpx>=0.27,<1",
     "jsonschema>=4.23,<5",
-    "litestar>=2.13,<3",
+    "litestar>=2.25,<3",
     "SQLAlchemy>=2.0.36,<3",
     "uvicorn>=0.32,<1",
 ]

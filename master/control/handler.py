@@ -10,7 +10,7 @@ from litestar import WebSocket, websocket
 from litestar.exceptions import WebSocketDisconnect
 
 from master.control.session import Session
-from master.services import Services
+from master.rest.parameters import Actor, Serving
 from schemas import rpc
 from telemetry.logs import logger
 
@@ -36,7 +36,7 @@ class _LitestarSocket:
 
 
 @websocket(rpc.PATH)
-async def gateway_socket(socket: WebSocket[Any, Any, Any], services: Services, actor: str) -> None:
+async def gateway_socket(socket: WebSocket[Any, Any, Any], services: Serving, actor: Actor) -> None:
     await socket.accept()
 
     async def joined(session: Session) -> None:

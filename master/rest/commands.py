@@ -8,13 +8,12 @@ from typing import Annotated, Final, TypeVar
 
 import anyio.to_thread
 from litestar import get, post
-from litestar.params import Parameter
+from litestar.params import JSONBody, QueryParameter
 from litestar.status_codes import HTTP_202_ACCEPTED
 
 from master import views
 from master.errors import NotFound
-from master.rest.parameters import After, InState, Limit, Number
-from master.selection import Selection
+from master.rest.parameters import Actor, After, Chosen, InState, Limit, Name, Number, Serving
 from master.services import Services
 from master.store import commands as stored
 from master.store.pages import DEFAULT_LIMIT
@@ -26,7 +25,7 @@ T = TypeVar("T")
 _SENT_WITHIN: Final = 2.0
 MAX_WAIT: Final = 25.0
 
-Wait = Annotated[float, Parameter(ge=0, le=MAX_WAIT, description="Seconds to wait for a further step when there is none yet.")]
+Wait = Annotated[float, QueryParameter(ge=0, le=MAX_WAIT, description="Seconds to wait for a step when there is none yet.")]
 
 
 class AddressedRequest(CommandRequest, frozen=True, kw_only=True):
@@ -36,31 +35,31 @@ class AddressedRequest(CommandRequest, frozen=True, kw_only=True):
 
 
 @post("/devices/{device:str}/commands", status_code=HTTP_202_ACCEPTED, summary="Send a command to a device")
-async def send(services: Services, device: str, data: CommandRequest, actor: str) -> Command:
+async def send(services: Serving, device: Name, data: JSONBody[CommandRequest], actor: Actor) -> Command:
     """Answers when the broker has it (`sent`), or after two seconds with `issued`: it is tried on until the deadline."""
     return await _send(services, device, data, actor)
 
 
 @post("/commands", status_code=HTTP_202_ACCEPTED, summary="Send a command to the device named in it")
-async def send_addressed(services: Services, data: AddressedRequest, actor: str) -> Command:
+async def send_addressed(services: Serving, data: JSONBody[AddressedRequest], actor: Actor) -> Command:
     return await _send(services, data.device, data, actor)
 
 
 @get("/commands", sync_to_thread=True, summary="Commands, in the order in which they became known")
 def commands(
-    services: Services, chosen: Selection, reached: InState = None, after: After = None, limit: Limit = DEFAULT_LIMIT
+    services: Serving, chosen: Chosen, reached: InState = None, after: After = None, limit: Limit = DEFAULT_LIMIT
 ) -> Page[Command]:
     with services.database.read() as connection:
         return stored.commands(connection, chosen, state=reached, after=after, limit=limit)
 
 
 @get("/commands/{id:str}", sync_to_thread=True, summary="One command and the last step it reached")
-def command(services: Services, id: str) -> Command:  # noqa: A002
+def command(services: Serving, id: Name) -> Command:  # noqa: A002
     return _command(services, id)
 
 
 @get("/commands/{id:str}/states", summary="The steps of a command after a number; waits for one when there is none")
-async def states(services: Services, id: str, after: Number = 0, wait: Wait = 0.0) -> list[CommandState]:  # noqa: A002
+async def states(services: Serving, id: Name, after: Number = 0, wait: Wait = 0.0) -> list[CommandState]:  # noqa: A002
     def look() -> list[CommandState]:
         with services.database.read() as connection:
             return stored.states(connection, id, after=after)

@@ -8,10 +8,10 @@ from typing import Annotated
 import anyio.to_thread
 import msgspec
 from litestar import delete, get
-from litestar.params import Parameter
+from litestar.params import FromQuery, QueryParameter
 
 from master.errors import Ambiguous, Invalid, NotFound
-from master.rest.parameters import After, InState, Limit
+from master.rest.parameters import Actor, After, Chosen, InState, Limit, Name, Serving
 from master.selection import Selection
 from master.services import Services
 from master.store import devices as stored_devices
@@ -24,25 +24,25 @@ from master.views import Application, Device, Gateway, Page, Report, Site
 _ANSWER_WITHIN = 5.0
 _ANSWER_AT_MOST = 20.0
 
-Timeout = Annotated[float, Parameter(description=f"Seconds to wait for the gateway's answer, up to {_ANSWER_AT_MOST:g}.")]
+Timeout = Annotated[float, QueryParameter(description=f"Seconds to wait for the gateway's answer, up to {_ANSWER_AT_MOST:g}.")]
 
 
 @get("/sites", sync_to_thread=True, summary="Sites, with their gateways counted by state")
-def sites(services: Services) -> list[Site]:
+def sites(services: Serving) -> list[Site]:
     with services.database.read() as connection:
         return fleet.sites(connection)
 
 
 @get("/gateways", sync_to_thread=True, summary="Gateways")
 def gateways(
-    services: Services, chosen: Selection, reached: InState = None, after: After = None, limit: Limit = DEFAULT_LIMIT
+    services: Serving, chosen: Chosen, reached: InState = None, after: After = None, limit: Limit = DEFAULT_LIMIT
 ) -> Page[Gateway]:
     with services.database.read() as connection:
         return fleet.gateways(connection, chosen, state=reached, after=after, limit=limit)
 
 
 @get("/gateways/{name:str}", sync_to_thread=True, summary="One gateway")
-def gateway(services: Services, name: str) -> Gateway:
+def gateway(services: Serving, name: Name) -> Gateway:
     with services.database.read() as connection:
         found = fleet.gateway(connection, name)
     if found is None:
@@ -51,47 +51,47 @@ def gateway(services: Services, name: str) -> Gateway:
 
 
 @delete("/gateways/{name:str}", summary="Forget a gateway; it may register anew, also with an older epoch")
-async def forget(services: Services, name: str, actor: str) -> None:
+async def forget(services: Serving, name: Name, actor: Actor) -> None:
     await anyio.to_thread.run_sync(lambda: services.registry.forget(name, actor=actor))
     await services.sessions.drop(name)
     await anyio.to_thread.run_sync(services.dispatcher.refresh)
 
 
 @get("/gateways/{name:str}/reports", sync_to_thread=True, summary="What a gateway has reported of its own life, newest first")
-def reports(services: Services, name: str, limit: Limit = DEFAULT_LIMIT) -> list[Report]:
+def reports(services: Serving, name: Name, limit: Limit = DEFAULT_LIMIT) -> list[Report]:
     with services.database.read() as connection:
         return stored_reports.newest(connection, name, limit=limit)
 
 
 @get("/gateways/{name:str}/ping", summary="Ask a gateway whether it is there, now")
-async def ping(services: Services, name: str, timeout: Timeout = _ANSWER_WITHIN) -> msgspec.Raw:
+async def ping(services: Serving, name: Name, timeout: Timeout = _ANSWER_WITHIN) -> msgspec.Raw:
     return await _call(services, name, "ping", timeout)
 
 
 @get("/gateways/{name:str}/status", summary="Ask a gateway for its status, now")
-async def status(services: Services, name: str, timeout: Timeout = _ANSWER_WITHIN) -> msgspec.Raw:
+async def status(services: Serving, name: Name, timeout: Timeout = _ANSWER_WITHIN) -> msgspec.Raw:
     return await _call(services, name, "get_status", timeout)
 
 
 @get("/gateways/{name:str}/list", summary="Ask a gateway for its applications, now")
-async def listing(services: Services, name: str, timeout: Timeout = _ANSWER_WITHIN) -> msgspec.Raw:
+async def listing(services: Serving, name: Name, timeout: Timeout = _ANSWER_WITHIN) -> msgspec.Raw:
     return await _call(services, name, "list", timeout)
 
 
 @get("/applications", sync_to_thread=True, summary="Applications, with the commands they take")
-def applications(services: Services, chosen: Selection, after: After = None, limit: Limit = DEFAULT_LIMIT) -> Page[Application]:
+def applications(services: Serving, chosen: Chosen, after: After = None, limit: Limit = DEFAULT_LIMIT) -> Page[Application]:
     with services.database.read() as connection:
         return fleet.applications(connection, chosen, after=after, limit=limit)
 
 
 @get("/devices", sync_to_thread=True, summary="Devices, with their channels; `channel` chooses those seen on it")
-def devices(services: Services, chosen: Selection, after: After = None, limit: Limit = DEFAULT_LIMIT) -> Page[Device]:
+def devices(services: Serving, chosen: Chosen, after: After = None, limit: Limit = DEFAULT_LIMIT) -> Page[Device]:
     with services.database.read() as connection:
         return stored_devices.devices(connection, chosen, after=after, limit=limit)
 
 
 @get("/devices/{name:str}", sync_to_thread=True, summary="One device; `gateway` says which when several have one of that name")
-def device(services: Services, name: str, gateway: str | None = None) -> Device:
+def device(services: Serving, name: Name, gateway: FromQuery[str | None] = None) -> Device:
     with services.database.read() as connection:
         found = stored_devices.devices(connection, Selection(device=(name,), gateway=(gateway,) if gateway else ())).items
     if not found:

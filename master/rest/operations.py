@@ -5,12 +5,12 @@ from __future__ import annotations
 import anyio.to_thread
 import msgspec
 from litestar import MediaType, Response, get
+from litestar.params import FromQuery
 from prometheus_client import generate_latest
 from sqlalchemy import text
 
 from master.dispatch.dispatcher import BrokerStatus
-from master.rest.parameters import Limit, Number
-from master.services import Services
+from master.rest.parameters import Limit, Number, Serving
 from master.store import audit as stored
 from master.store.pages import DEFAULT_LIMIT
 
@@ -27,7 +27,7 @@ class Status(msgspec.Struct, frozen=True):
 
 
 @get("/metrics", sync_to_thread=True, include_in_schema=False)
-def metrics(services: Services) -> Response[bytes]:
+def metrics(services: Serving) -> Response[bytes]:
     return Response(generate_latest(services.metrics.registry), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -37,7 +37,7 @@ async def live() -> str:
 
 
 @get("/ready", include_in_schema=False)
-async def ready(services: Services) -> Response[str]:
+async def ready(services: Serving) -> Response[str]:
     """Ready while the database answers."""
 
     def look() -> None:
@@ -53,7 +53,7 @@ async def ready(services: Services) -> Response[str]:
 
 
 @get("/status", sync_to_thread=True, summary="How the master is, and the brokers that carry commands")
-def status(services: Services) -> Status:
+def status(services: Serving) -> Status:
     return Status(
         time=services.clock.wall(),
         gateways={str(state): count for state, count in services.registry.counts().items()},
@@ -65,7 +65,9 @@ def status(services: Services) -> Status:
 
 
 @get("/audit", sync_to_thread=True, summary="Every write, in order, after a number")
-def audit(services: Services, after: Number = 0, limit: Limit = DEFAULT_LIMIT, subject: str | None = None) -> list[stored.Entry]:
+def audit(
+    services: Serving, after: Number = 0, limit: Limit = DEFAULT_LIMIT, subject: FromQuery[str | None] = None
+) -> list[stored.Entry]:
     with services.database.read() as connection:
         return stored.entries(connection, after=after, limit=limit, subject=subject)
 

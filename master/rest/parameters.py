@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Request
-from litestar.params import Parameter
+from litestar.di import NamedDependency
+from litestar.params import FromPath, QueryParameter
+from litestar.types import Scope
 
 from master.selection import Selection, parse_label
+from master.services import Services
 from master.store.pages import MAX_LIMIT
 
+Serving = NamedDependency[Services]
+Chosen = NamedDependency[Selection]
+#: Who asks, as the audit log names it.
+Actor = NamedDependency[str]
+Name = FromPath[str]
+
 Many = list[str] | None
-After = Annotated[str | None, Parameter(description="Continue a list after this: the `next` of the part before.")]
-Limit = Annotated[int, Parameter(ge=1, le=MAX_LIMIT, description="Items in one part at most.")]
-InState = Annotated[str | None, Parameter(query="state", description="Only those in this state.")]
-Number = Annotated[int, Parameter(ge=0, le=2**62, description="Only what has a number above this.")]
+After = Annotated[str | None, QueryParameter(description="Continue a list after this: the `next` of the part before.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="Items in one part at most.")]
+InState = Annotated[str | None, QueryParameter(name="state", description="Only those in this state.")]
+Number = Annotated[int, QueryParameter(ge=0, le=2**62, description="Only what has a number above this.")]
 
 
 def chosen(  # noqa: PLR0917 - Litestar passes them by name
-    site: Annotated[Many, Parameter(description="Only of these sites.")] = None,
-    gateway: Annotated[Many, Parameter(description="Only of these gateways.")] = None,
-    application: Annotated[Many, Parameter(description="Only of these applications.")] = None,
-    device: Annotated[Many, Parameter(description="Only of these devices.")] = None,
-    channel: Annotated[Many, Parameter(description="Only of these channels.")] = None,
-    topic: Annotated[Many, Parameter(description="Only these topics.")] = None,
-    label: Annotated[Many, Parameter(description="Only of gateways with these labels, each `key:value`.")] = None,
+    site: Annotated[Many, QueryParameter(description="Only of these sites.")] = None,
+    gateway: Annotated[Many, QueryParameter(description="Only of these gateways.")] = None,
+    application: Annotated[Many, QueryParameter(description="Only of these applications.")] = None,
+    device: Annotated[Many, QueryParameter(description="Only of these devices.")] = None,
+    channel: Annotated[Many, QueryParameter(description="Only of these channels.")] = None,
+    topic: Annotated[Many, QueryParameter(description="Only these topics.")] = None,
+    label: Annotated[Many, QueryParameter(description="Only of gateways with these labels, each `key:value`.")] = None,
 ) -> Selection:
     """The part of the fleet that a request is about. Each may be given several times."""
     return Selection(
@@ -38,6 +46,6 @@ def chosen(  # noqa: PLR0917 - Litestar passes them by name
     )
 
 
-def actor(request: Request[Any, Any, Any]) -> str:
+def actor(scope: Scope) -> str:
     """Who asks, as the audit log names it."""
-    return str(request.scope.get("state", {}).get("actor", "anonymous"))
+    return str(scope.get("state", {}).get("actor", "anonymous"))

@@ -6,28 +6,26 @@ from litestar import get
 from litestar.datastructures import CacheControlHeader
 
 from master.errors import NotFound
-from master.rest.parameters import After, Limit
-from master.selection import Selection
-from master.services import Services
+from master.rest.parameters import After, Chosen, Limit, Name, Serving
 from master.store import topics as stored
 from master.store.pages import DEFAULT_LIMIT
 from master.views import Channel, Page, Schema, Topic
 
 
 @get("/channels", sync_to_thread=True, summary="Channels of applications, and where their events are")
-def channels(services: Services, chosen: Selection, after: After = None, limit: Limit = DEFAULT_LIMIT) -> Page[Channel]:
+def channels(services: Serving, chosen: Chosen, after: After = None, limit: Limit = DEFAULT_LIMIT) -> Page[Channel]:
     with services.database.read() as connection:
         return stored.channels(connection, chosen, after=after, limit=limit)
 
 
 @get("/topics", sync_to_thread=True, summary="Topics with their brokers; of single channels one for each device seen")
-def topics(services: Services, chosen: Selection) -> list[Topic]:
+def topics(services: Serving, chosen: Chosen) -> list[Topic]:
     with services.database.read() as connection:
         return stored.topics(connection, chosen)
 
 
 @get("/schemas", sync_to_thread=True, summary="Event schemas")
-def schemas(services: Services, after: After = None, limit: Limit = DEFAULT_LIMIT) -> Page[Schema]:
+def schemas(services: Serving, after: After = None, limit: Limit = DEFAULT_LIMIT) -> Page[Schema]:
     with services.database.read() as connection:
         return stored.schemas(connection, after=after, limit=limit)
 
@@ -38,7 +36,7 @@ def schemas(services: Services, after: After = None, limit: Limit = DEFAULT_LIMI
     summary="The event schema of a frame's fingerprint (hexadecimal), and the schema of the frame",
     cache_control=CacheControlHeader(private=True, immutable=True, max_age=86_400),
 )
-def schema(services: Services, fingerprint: str) -> Schema:
+def schema(services: Serving, fingerprint: Name) -> Schema:
     with services.database.read() as connection:
         found = stored.schema(connection, fingerprint.lower())
     if found is None:

@@ -8,13 +8,12 @@ from typing import Annotated, Final
 import anyio.to_thread
 import msgspec
 from litestar import get
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 
 from master.errors import Busy, Invalid
-from master.rest.parameters import Many
+from master.rest.parameters import Chosen, Many, Serving
 from master.selection import Selection
-from master.services import Services
 from master.store import changes
 
 MAX_WATCHERS: Final = 500
@@ -25,13 +24,13 @@ _KEEP_ALIVE: Final = 15.0
 
 @get("/watch", summary="Changes as they happen (server-sent events), resumable by Last-Event-ID", media_type="text/event-stream")
 async def watch(
-    services: Services,
-    chosen: Selection,
-    kind: Annotated[Many, Parameter(description="Only of these kinds: gateway, application, channel, device, command.")] = None,
+    services: Serving,
+    chosen: Chosen,
+    kind: Annotated[Many, QueryParameter(description="Only these: gateway, application, channel, device, command.")] = None,
     after: Annotated[
-        int | None, Parameter(description="Begin after this change; by default with what happens from now on.")
+        int | None, QueryParameter(description="Begin after this change; by default with what happens from now on.")
     ] = None,
-    last_event_id: Annotated[str | None, Parameter(header="Last-Event-ID")] = None,
+    last_event_id: Annotated[str | None, HeaderParameter(name="Last-Event-ID")] = None,
 ) -> Stream:
     """Events `change`, whose data is the change and whose id is its number.
 
@@ -50,7 +49,7 @@ async def watch(
     )
 
 
-async def _events(services: Services, chosen: Selection, kinds: list[str], begin: int | None) -> AsyncIterator[bytes]:
+async def _events(services: Serving, chosen: Selection, kinds: list[str], begin: int | None) -> AsyncIterator[bytes]:
     services.hub.watchers += 1
     try:
         first, last = await anyio.to_thread.run_sync(_bounds, services)
@@ -71,12 +70,12 @@ async def _events(services: Services, chosen: Selection, kinds: list[str], begin
         services.hub.watchers -= 1
 
 
-def _bounds(services: Services) -> tuple[int, int]:
+def _bounds(services: Serving) -> tuple[int, int]:
     with services.database.read() as connection:
         return changes.bounds(connection)
 
 
-def _after(services: Services, number: int, chosen: Selection, kinds: list[str]) -> tuple[list[changes.Change], int]:
+def _after(services: Serving, number: int, chosen: Selection, kinds: list[str]) -> tuple[list[changes.Change], int]:
     with services.database.read() as connection:
         return changes.after(connection, number, chosen, kinds, limit=_BATCH)
 

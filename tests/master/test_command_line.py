@@ -61,6 +61,7 @@ def test_an_unknown_name_in_the_file_is_refused_with_the_nearest(tmp_path: Path,
     assert "master.toml:2: lese: unknown field; did you mean 'lease'?" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_token_is_made_once_for_its_owner_only_and_never_logged(tmp_path: Path) -> None:
     process = MasterProcess(tmp_path / "data")
     process.start()
@@ -80,6 +81,7 @@ def test_one_master_at_a_time_runs_on_a_directory(master: MasterProcess, capsys:
     assert "another master runs on it" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_file_and_options_together_and_the_option_wins(tmp_path: Path) -> None:
     (tmp_path / "master.toml").write_text(
         f'data = "{tmp_path / "data"}"\nno_auth = true\nheartbeat = "1s"\nlease = "7s"\nurl_file = "elsewhere"\n'
@@ -91,6 +93,7 @@ def test_a_file_and_options_together_and_the_option_wins(tmp_path: Path) -> None
     assert process.stop() == 0
 
 
+@pytest.mark.slow
 def test_without_a_token_pages_of_foreign_hosts_are_kept_out(tmp_path: Path) -> None:
     """A browser on the same machine must not let any web page it shows command devices."""
     process = MasterProcess(tmp_path / "data", "--no-auth")
@@ -109,6 +112,7 @@ def test_without_a_token_pages_of_foreign_hosts_are_kept_out(tmp_path: Path) -> 
         assert process.stop() == 0
 
 
+@pytest.mark.slow
 def test_with_tls_and_a_token_it_listens_on_every_address(tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost", "127.0.0.1")
@@ -135,6 +139,7 @@ def test_with_tls_and_a_token_it_listens_on_every_address(tmp_path: Path) -> Non
         assert process.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_signal_ends_streams_and_connections_and_the_exit_status_is_0(tmp_path: Path) -> None:
     process = MasterProcess(tmp_path / "data")
     process.start()
@@ -148,10 +153,11 @@ def test_a_signal_ends_streams_and_connections_and_the_exit_status_is_0(tmp_path
     assert gateway.closed()[0] in {1001, 1012}
 
 
+@pytest.mark.slow
 def test_sigint_stops_it_too(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "master", "--data", str(tmp_path), "--url-file", str(tmp_path / "url")]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
-        until(lambda: (tmp_path / "url").exists())
+        until((tmp_path / "url").exists)
         os.kill(process.pid, signal.SIGINT)
         assert process.wait(20) == 0
 
@@ -161,5 +167,5 @@ def test_a_wrong_token_at_the_door_names_no_reason_to_guess_from(master: MasterP
     for token in ("x", master.token[:-1], master.token + "x"):
         with pytest.raises(InvalidStatus) as refused:
             RpcGateway(master.url, token)
-        answers.append(refused.value.response.body)
+        answers.append(bytes(refused.value.response.body or b""))
     assert len(set(answers)) == 1

@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Iterator
 from uuid import UUID, uuid4
 
-import brokers
 import httpx
 import pytest
 
+import brokers
 from master.client import Client, CommandFailed, CommandPending, MasterRefused
 from schemas.command import Command, Step
 from tests.master.gateways import Actuator, RpcGateway, registration, state_message, until

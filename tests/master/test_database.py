@@ -9,10 +9,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import select, text
 
+from master.selection import Selection
 from master.store import changes
 from master.store.database import Database, StoreError, upsert
 from master.store.tables import metadata, positions
-from master.selection import Selection
 
 
 @pytest.fixture

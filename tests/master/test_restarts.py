@@ -107,7 +107,7 @@ def test_results_that_arrive_while_the_master_is_down_are_read_when_it_is_back(p
     publisher.close()
     with process.http() as http:
         until(lambda: len(http.get("/api/v1/commands", params={"state": "done"}).json()["items"]) == len(ids))
-        steps = sum(len(http.get(f"/api/v1/commands/{id}/states").json()) for id in ids)
+        steps = sum(len(http.get(f"/api/v1/commands/{one}/states").json()) for one in ids)
     assert steps == 2 * len(ids), "none is lost and none is recorded twice"
     gateway.close()
 
