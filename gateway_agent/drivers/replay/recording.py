@@ -21,7 +21,7 @@ from schemas.errors import ConfigurationError
 from schemas.registry import EventSchema
 
 #: Bytes that the buffers of all open runs take together, about.
-_BUFFERS: Final = 4 << 20
+_BUFFERS: Final = 1 << 20
 _SAMPLE: Final = 4_096
 #: Rows between questions whether to go on.
 _LOOK_UP: Final = 4_096

@@ -50,6 +50,7 @@ class TestSerial(DriverRules):
 
     driver = "serial"
     enough = 47
+    player: Bench | None = None
 
     def settings(self, folder: Path) -> dict[str, Any]:
         return {"port": str(folder / "line"), "device": "ublox", "framing": ["nmea", "ubx"]}
@@ -64,7 +65,6 @@ class TestSerial(DriverRules):
 
     @pytest.fixture(autouse=True)
     def ended(self):  # type: ignore[no-untyped-def]
-        self.player: Bench | None = None
         yield
         if self.player is not None:
             self.player.__exit__()
