@@ -1,7 +1,7 @@
 """Where a topic's files are, and how they come into being.
 
-``DIR/TOPIC.log/N.sqlite`` is partition N. Partitions are numbered without holes; a file appears under its
-name only when it is complete, so whoever sees it can use it.
+``DIR/TOPIC.log/N.sqlite`` is partition N. Partitions are numbered without holes. A topic appears with all its
+first partitions at once, and each added later when its file is complete, so whoever sees them can use them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import fcntl
 import os
 import random
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,16 +70,17 @@ class Layout:
         folder = self._folder(topic)
         try:
             self.directory.mkdir(exist_ok=True)
-            folder.mkdir(exist_ok=True)
             with self._locked(topic, deadline):
                 there = self.count(topic)
-                for number in range(there, partitions):
-                    draft = folder / f".draft-{number}"
-                    draft.unlink(missing_ok=True)
-                    make_partition_file(draft)
-                    draft.rename(self.path(topic, number))
-                for directory in (folder, self.directory):
-                    _sync_directory(directory)
+                if folder.exists():
+                    self._add(folder, there, partitions)
+                elif partitions:
+                    draft = self.directory / f".draft-{topic}.new"
+                    shutil.rmtree(draft, ignore_errors=True)
+                    draft.mkdir()
+                    self._add(draft, 0, partitions)
+                    draft.rename(folder)
+                _sync_directory(self.directory)
                 return max(there, partitions)
         except OSError as error:
             raise self.unavailable(topic, error) from error
@@ -92,12 +94,22 @@ class Layout:
             remedy=f"see that the directory above {self.directory} exists, is on a local disk and may be written by this user",
         )
 
+    @staticmethod
+    def _add(folder: Path, first: int, end: int) -> None:
+        """Make partitions ``first … end - 1``."""
+        for number in range(first, end):
+            draft = folder / f".draft-{number}"
+            draft.unlink(missing_ok=True)
+            make_partition_file(draft)
+            draft.rename(folder / f"{number}.sqlite")
+        _sync_directory(folder)
+
     def _folder(self, topic: str) -> Path:
         return self.directory / (topic + _SUFFIX)
 
     @contextmanager
     def _locked(self, topic: str, deadline: float) -> Iterator[None]:
-        descriptor = os.open(self._folder(topic) / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(self.directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             while True:
                 try:

@@ -226,14 +226,17 @@ def test_names_made_of_dots_stay_within_the_directory(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_maker_of_a_topic_left_behind_is_in_nobodys_way(tmp_path: Path) -> None:
-    folder = tmp_path / f"{TOPIC}.log"
-    folder.mkdir()
-    (folder / ".draft-0").write_bytes(b"half a file")
+    draft = tmp_path / f".draft-{TOPIC}.new"
+    draft.mkdir()
+    (draft / "0.sqlite").write_bytes(b"half a file")
     broker = LocalBroker(tmp_path)
     assert broker.topics() == []
     publish(broker, b"value")
+    (tmp_path / f"{TOPIC}.log" / ".draft-1").write_bytes(b"half a file")
+    broker.create_topic(TOPIC, partitions=2)
     assert values(broker) == [b"value"]
-    assert sorted(path.name for path in folder.iterdir() if not path.name.startswith("0.")) == [".lock"]
+    left = {path.name for path in [*tmp_path.iterdir(), *(tmp_path / f"{TOPIC}.log").iterdir()]}
+    assert left == {".lock", f"{TOPIC}.log", "0.sqlite", "1.sqlite"}
 
 
 @pytest.mark.slow
