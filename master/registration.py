@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from brokers.url import parse_url
@@ -69,9 +70,15 @@ def _check_channel(application: str, channel: Channel, transports: set[str]) -> 
         )
     try:
         check_topic(channel.topic.replace(_DEVICE, "device", 1))
-        return event_schema(channel.schema, origin=where)
+        return _schema(channel.schema, where)
     except (ConfigurationError, SchemaError) as error:
         raise Refused(error.message, remedy=error.remedy) from None
+
+
+@lru_cache(maxsize=256)
+def _schema(text: str, where: str) -> EventSchema:
+    # A fleet registers the same few again and again.
+    return event_schema(text, origin=where)
 
 
 def _check_url(name: str, url: str) -> None:

@@ -23,6 +23,7 @@ from telemetry.logs import logger
 GROUP: Final = "iotcloud-master"
 _BATCH: Final = 1_000
 _POLL_SECONDS: Final = 0.5
+_GATHER_SECONDS: Final = 0.2
 
 
 class Follower:
@@ -65,7 +66,10 @@ class Follower:
 
     def _run(self) -> None:
         while not self._closing.is_set():
-            self._changed.clear()
+            if self._changed.is_set():
+                # Gateways often register many at once, and to subscribe costs a look at every topic.
+                self._closing.wait(_GATHER_SECONDS)
+                self._changed.clear()
             topics = self._topics
             if not topics:
                 self._changed.wait()

@@ -18,21 +18,19 @@ def admit(connection: Connection, topic: str, schema: EventSchema, *, time: int)
     """
     name = schema.fingerprint.hex()
     table = t.topic_schemas
-    held = {
-        row.fingerprint: (event_schema(row.record), bool(row.reader))
-        for row in connection.execute(
-            select(table.c.fingerprint, table.c.reader, t.schemas.c.record)
-            .join(t.schemas, t.schemas.c.fingerprint == table.c.fingerprint)
-            .where(table.c.topic == topic)
-        )
-    }
-    if name in held:
+    rows = connection.execute(
+        select(table.c.fingerprint, table.c.reader, t.schemas.c.record)
+        .join(t.schemas, t.schemas.c.fingerprint == table.c.fingerprint)
+        .where(table.c.topic == topic)
+    ).all()
+    if any(row.fingerprint == name for row in rows):
         return False
+    held = [(event_schema(row.record), bool(row.reader)) for row in rows]
     statement = insert(connection, t.schemas).on_conflict_do_nothing()
     connection.execute(statement, {"fingerprint": name, "name": schema.name, "record": schema.text, "first_time": time})
-    refusals = [reason for old, _ in held.values() if (reason := _incompatibility(old, schema))]
+    refusals = [reason for old, _ in held if (reason := _incompatibility(old, schema))]
     if refusals:
-        reader = next(old for old, is_reader in held.values() if is_reader)
+        reader = next(old for old, is_reader in held if is_reader)
         if _incompatibility(schema, reader):
             raise Refused(
                 f"topic {topic}: schema {schema.name} ({name}) cannot read what the topic holds: {refusals[0]}",

@@ -85,6 +85,6 @@ def _picture(connection: Connection, name: str) -> _Picture:
 
 def _steady(view: _View) -> _View:
     """Without what every heartbeat changes."""
-    names = {field.name for field in msgspec.structs.fields(view)}
     volatile: dict[str, Any] = {"seen_time": 0, "lease_until": 0, "registered_time": 0, "outbox": None}
-    return msgspec.structs.replace(view, **{name: value for name, value in volatile.items() if name in names})
+    present = {name: value for name, value in volatile.items() if name in view.__struct_fields__}
+    return msgspec.structs.replace(view, **present) if present else view
