@@ -68,13 +68,17 @@ class CommandLine:
                 if self._closing:
                     return
                 waiting = self._given
-            outcome, number = self._publish(waiting)
+            number = 0
+            try:
+                number = self._publish(waiting)
+            except Exception as error:  # noqa: BLE001  (a line that died would hold its commands for good)
+                self._pause(error)
             with self._changed:
                 self._given = []
-            self._finished(outcome, number)
+            self._finished(PUBLISHED, number)
 
-    def _publish(self, waiting: list[Pending]) -> tuple[str, int]:
-        """What became of them, and how many that are."""
+    def _publish(self, waiting: list[Pending]) -> int:
+        """How many the broker has taken."""
         messages = [
             Message(commands_topic(command.gateway), command.device, encode_command(command))
             for found in waiting
@@ -90,15 +94,15 @@ class CommandLine:
             self._memory.ordered([waiting[place].number for place in error.refused], REFUSED, detail=error.message)
             if set(error.unacknowledged) - set(error.refused):
                 self._pause(error)
-            return PUBLISHED, len(taken)
+            return len(taken)
         except IoTCloudError as error:
             self._pause(error)
-            return PUBLISHED, 0
+            return 0
         self._memory.ordered([found.number for found in waiting], PUBLISHED, published_at=self._clock())
         self._backoff.reset()
-        return PUBLISHED, len(waiting)
+        return len(waiting)
 
-    def _pause(self, error: IoTCloudError) -> None:
+    def _pause(self, error: Exception) -> None:
         pause = self._backoff.next()
         logger("commands").warning("not published, trying again", broker=self._url, pause=round(pause, 2), error=str(error))
         if self._publisher is not None:

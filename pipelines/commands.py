@@ -19,12 +19,13 @@ from typing import Any, Final, Protocol
 import apache_beam as beam
 
 from brokers.backoff import Backoff
-from pipelines.command_line import PUBLISHED, CommandLine
+from pipelines.command_line import PUBLISHED, REFUSED, CommandLine
 from pipelines.command_rows import alert_rows, command_rows
 from pipelines.rule_memory import PUBLISH, RECORD, JobRuleMemory, Pending
 from pipelines.session import session_of
 from pipelines.sinks import with_sink
 from schemas.errors import IoTCloudError
+from schemas.topics import commands_topic
 from storage import Sink
 from storage.tables import ALERTS, COMMANDS
 from telemetry.logs import logger
@@ -149,6 +150,13 @@ class CommandOffice:
         if command.deadline <= self._clock():
             self._memory.ordered([found.number], EXPIRED, detail="its deadline passed before it could be published")
             self._published(EXPIRED, 1)
+            return ""
+        try:
+            # A name out of an event's columns may be anything.
+            commands_topic(command.gateway)
+        except IoTCloudError as error:
+            self._memory.ordered([found.number], REFUSED, detail=error.message)
+            self._published(REFUSED, 1)
             return ""
         try:
             return self._find_broker(command.gateway)

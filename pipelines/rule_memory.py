@@ -62,7 +62,7 @@ class JobRuleMemory:
         self._name = str(path) if path else "the memory of rules"
         self._lock = threading.Lock()
         self._changed: Callable[[], None] = lambda: None
-        self._pruned = 0.0
+        self._pruned = -_PRUNE_SECONDS
         try:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,17 +125,20 @@ class JobRuleMemory:
     def recorded(self, numbers: Sequence[int]) -> None:
         """These are done."""
         with self._lock, self._transaction():
-            self._connection.executemany("UPDATE fired SET step = ? WHERE number = ?", [(DONE, number) for number in numbers])
+            now = time.time_ns() // 1_000
+            self._connection.executemany(
+                "UPDATE fired SET step = ?, done_at = coalesce(done_at, ?) WHERE number = ?",
+                [(DONE, now, number) for number in numbers],
+            )
             if time.monotonic() - self._pruned > _PRUNE_SECONDS:
                 self._pruned = time.monotonic()
-                self._prune(time.time_ns() // 1_000 - _KEPT_SECONDS * 1_000_000)
+                self._connection.execute(
+                    "DELETE FROM fired WHERE step = ? AND done_at < ?", (DONE, now - _KEPT_SECONDS * 1_000_000)
+                )
 
     def close(self) -> None:
         with self._lock:
             self._connection.close()
-
-    def _prune(self, before: int) -> None:
-        self._connection.execute("DELETE FROM fired WHERE step = ? AND done_at < ?", (DONE, before))
 
     def _transaction(self) -> _Transaction:
         return _Transaction(self._connection, self._name)

@@ -170,6 +170,18 @@ def test_past_its_deadline_a_command_is_recorded_as_expired_and_not_published(me
     assert rows(tmp_path, "SELECT state, published_at FROM commands") == [("expired", None)]
 
 
+def test_a_gateway_that_cannot_be_is_refused_and_holds_up_no_other(memory: JobRuleMemory, tmp_path: Path) -> None:
+    with office(memory, tmp_path) as working:
+        memory.commit("r", {}, [fired(1, gateway="not a name"), fired(2, gateway=""), fired(3)])
+        assert working.close(timeout=PATIENCE) == 0
+    assert [command.id for command in published(tmp_path)] == ["id-00003"]
+    assert rows(tmp_path, "SELECT state, detail IS NULL FROM commands ORDER BY id") == [
+        ("refused", 0),
+        ("refused", 0),
+        ("published", 1),
+    ]
+
+
 class Failing:
     """A sink that fails until `back`."""
 
