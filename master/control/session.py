@@ -69,7 +69,10 @@ class Session:
         finally:
             self._closed = True
             for future in self._waiting.values():
-                future.cancel()
+                if not future.done():
+                    future.set_exception(
+                        Busy(f"the connection to gateway {self.gateway} was lost", remedy="it will come back by itself")
+                    )
 
     async def call(self, method: str, params: object, *, within: float) -> msgspec.Raw:
         """Call the gateway. Raises `Busy` when it does not answer in ``within`` seconds, and `RpcFailure`."""
@@ -83,9 +86,7 @@ class Session:
             async with asyncio.timeout(within):
                 await self._send(request(method, params, number))
                 return await future
-        except (TimeoutError, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and not future.cancelled():
-                raise
+        except TimeoutError:
             raise Busy(f"gateway {self.gateway} did not answer {method!r} in {within:g} s", remedy="is it still there?") from None
         finally:
             self._waiting.pop(number, None)

@@ -10,7 +10,7 @@ import pytest
 
 from master.client import Client
 from schemas import rpc
-from schemas.registry import event_schema, shipped
+from schemas.registry import EventSchema, event_schema, shipped
 from tests.master.gateways import RpcGateway, registration
 
 Connect = Callable[[], RpcGateway]
@@ -157,7 +157,7 @@ def _channel(message: rpc.Register, **changes: object) -> rpc.Register:
     return _broken(message, applications=(msgspec.structs.replace(application, channels=channels),))
 
 
-def _with_fields(*fields: dict[str, object]) -> object:
+def _with_fields(*fields: dict[str, object]) -> EventSchema:
     record = shipped("Reading").record
     return event_schema({**record, "fields": [*record["fields"], *fields]})
 
@@ -168,24 +168,24 @@ def test_an_incompatible_schema_for_a_channel_is_refused_where_it_is_registered(
     """The schemas of a topic always have one among them that reads all of it."""
     connect().register(registration(f"{name}-1", broker_url, site=name))
     wrong = _with_fields({"name": "unit", "type": "string"})
-    response = connect().ask("register", registration(f"{name}-2", broker_url, site=name, schema=wrong))  # type: ignore[arg-type]
+    response = connect().ask("register", registration(f"{name}-2", broker_url, site=name, schema=wrong))
     assert response["error"]["code"] == rpc.REFUSED
     assert "unit" in response["error"]["message"]
     assert [one.gateway for one in client.gateways(site=name)] == [f"{name}-1"]
 
     wider = _with_fields({"name": "unit", "type": "string", "default": "bar"})
-    connect().register(registration(f"{name}-2", broker_url, site=name, schema=wider))  # type: ignore[arg-type]
+    connect().register(registration(f"{name}-2", broker_url, site=name, schema=wider))
     (address,) = client.topics(f"site={name},channel=pressure")
-    assert address.reader == wider.fingerprint.hex()  # type: ignore[attr-defined]
-    assert set(address.fingerprints) == {wider.fingerprint.hex(), shipped("Reading").fingerprint.hex()}  # type: ignore[attr-defined]
+    assert address.reader == wider.fingerprint.hex()
+    assert set(address.fingerprints) == {wider.fingerprint.hex(), shipped("Reading").fingerprint.hex()}
 
 
 def test_an_older_schema_may_join_a_topic_whose_schema_reads_it(
     connect: Connect, client: Client, broker_url: str, name: str
 ) -> None:
     wider = _with_fields({"name": "unit", "type": "string", "default": "bar"})
-    connect().register(registration(f"{name}-1", broker_url, site=name, schema=wider))  # type: ignore[arg-type]
+    connect().register(registration(f"{name}-1", broker_url, site=name, schema=wider))
     connect().register(registration(f"{name}-2", broker_url, site=name))
     (address,) = client.topics(f"site={name},channel=pressure")
-    assert address.reader == wider.fingerprint.hex()  # type: ignore[attr-defined]
+    assert address.reader == wider.fingerprint.hex()
     assert len(address.fingerprints) == 2
