@@ -85,7 +85,7 @@ setup(
         "tests": TESTS,
         "lint": LINT,
         "all": MASTER + PIPELINES,
-        "dev": MASTER + PIPELINES + TESTS + LINT,
+        "dev": MASTER + PIPELINES + TESTS + LINT + sorted({line for extra in plugin_extras().values() for line in extra}),
     },
     entry_points={"console_scripts": ["iotcloud = iotcloud.__main__:main"]},
 )
