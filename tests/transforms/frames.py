@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -113,7 +114,7 @@ def foreign(schema: EventSchema, encoded: Sequence[bytes], cuts: Sequence[int], 
     """A frame of several array blocks, with their sizes or without."""
     bounds = [0, *sorted(cut for cut in set(cuts) if 0 < cut < len(encoded)), len(encoded)]
     blocks = []
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in itertools.pairwise(bounds):
         body = b"".join(encoded[start:end])
         blocks.append((encode_long(start - end) + encode_long(len(body)) if sized else encode_long(end - start)) + body)
     return MAGIC + schema.fingerprint + b"".join(blocks) + b"\0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from typing import Any
@@ -94,7 +95,7 @@ def same(found: Found, expected: Found) -> bool:
 @given(st.lists(event, max_size=40), st.lists(st.integers(0, 40), max_size=5))
 def test_windows_equal_plain_python_however_events_are_cut_into_blocks(events: list[Any], cuts: list[int]) -> None:
     bounds = [0, *sorted(cuts), len(events)]
-    blocks = [events[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    blocks = [events[start:end] for start, end in itertools.pairwise(bounds)]
     expected = plain(events)
     assert same(columns([events]), expected)
     assert same(columns(blocks), expected)

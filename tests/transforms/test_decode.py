@@ -92,7 +92,7 @@ def agree(frames: Sequence[bytes], *, native: bool = True) -> None:
         assert same(found[place], value), (place, found[place], value)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(frames=any_frames)
 def test_any_mix_of_frames_decodes_as_the_reference_says(frames: list[bytes]) -> None:
     agree(frames)
@@ -104,7 +104,7 @@ def test_without_the_native_decoder_the_result_is_the_same(frames: list[bytes]) 
     agree(frames, native=False)
 
 
-@settings(max_examples=60)
+@settings(max_examples=10)
 @given(data=st.data(), schema=st.sampled_from([READING, MANY]))
 def test_frames_of_one_event_and_of_thousands_decode_alike(data: st.DataObject, schema: Any) -> None:
     found = data.draw(events(schema, most=3))
