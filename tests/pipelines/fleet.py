@@ -19,7 +19,9 @@ from schemas.registry import event_schema, shipped
 START = datetime(2010, 5, 9, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 READING = shipped("Reading")
-STRANGER = event_schema({"type": "record", "name": "Stranger", "fields": [{"name": name, "type": type_} for name, type_ in HEADER]})
+STRANGER = event_schema(
+    {"type": "record", "name": "Stranger", "fields": [{"name": name, "type": type_} for name, type_ in HEADER]}
+)
 TOPICS = ("site.app.temperature", "site.app.humidity")
 Row = tuple[int, int, str, str]
 Values = tuple[int, float, float, float, float]

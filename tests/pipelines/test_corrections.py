@@ -1,0 +1,50 @@
+"""Windows computed again from the log are the windows that plain Python computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from brokers import connect
+from pipelines.corrections import Corrector, Recomputation
+from pipelines.session import Session
+from pipelines.sources.discovery import Source
+from pipelines.state import JobState
+from schemas.registry import Schemas
+from tests.pipelines.fleet import START as BEGIN
+from tests.pipelines.fleet import TOPICS, fleet, micros
+from transforms.windowing import Correction
+from transforms.windows import WindowSpec
+
+SECOND = 1_000_000
+WINDOWS = (WindowSpec("short", 10 * SECOND, 10 * SECOND), WindowSpec("long", 30 * SECOND, 10 * SECOND))
+
+
+def test_listed_windows_are_written_whole_and_the_list_is_worked_off(tmp_path: Path) -> None:
+    sent = fleet(11, seconds=200)
+    url = f"local:{tmp_path}/log?partitions=2"
+    connect(url).publisher().publish(sent.messages)
+    state, session, written = JobState(tmp_path / "state"), Session(), list[pl.DataFrame]()
+    start = micros(BEGIN)
+    wanted = [Correction("short", start + 50 * SECOND), Correction("long", start + 60 * SECOND), Correction("gone", start)]
+    state.store([], wanted, None)
+    recomputation = Recomputation((Source(url, TOPICS),), tuple(Schemas.with_shipped()), WINDOWS)
+    corrector = Corrector(state, recomputation, session, written.append)
+    corrector.close()
+    assert state.corrections() == []
+    expected = {
+        key: values
+        for key, values in sent.windows(((10, 10), (30, 10))).items()
+        if key[:2] in {(start + 50 * SECOND, start + 60 * SECOND), (start + 60 * SECOND, start + 90 * SECOND)}
+    }
+    found = {
+        (row["window_start"], row["window_end"], row["device"], row["channel"]): tuple(
+            row[name] for name in ("count", "sum", "mean", "min", "max")
+        )
+        for row in pl.concat(written).to_dicts()
+    }
+    assert found == expected
+    assert len(expected) > 20
+    session.close()
+    state.close()
