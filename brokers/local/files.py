@@ -20,8 +20,8 @@ class OpenPartitions:
         self._closing = closing
         self._open: OrderedDict[tuple[str, int], Partition] = OrderedDict()
 
-    def get(self, topic: str, partition: int) -> Partition | None:
-        """The partition, or None while there is no such file. Raises `sqlite3.Error` or `OSError`."""
+    def get(self, topic: str, partition: int, *, deadline: float) -> Partition | None:
+        """The partition, or None while there is no such file. Raises what `Partition` raises, and `OSError`."""
         path = self._layout.path(topic, partition)
         found = self._open.get((topic, partition))
         try:
@@ -33,7 +33,7 @@ class OpenPartitions:
             self.forget(topic, partition)
             found = None
         if found is None:
-            found = self._open[topic, partition] = Partition(path, self._closing)
+            found = self._open[topic, partition] = Partition(path, self._closing, deadline=deadline)
             if len(self._open) > _MOST:
                 self._open.popitem(last=False)[1].close()
         self._open.move_to_end((topic, partition))

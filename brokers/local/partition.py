@@ -18,6 +18,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 from zlib import crc32
@@ -89,14 +90,15 @@ class Partition:
     ``closing`` ends every wait. Deadlines are of `time.monotonic`.
     """
 
-    def __init__(self, path: Path, closing: threading.Event) -> None:
+    def __init__(self, path: Path, closing: threading.Event, *, deadline: float) -> None:
         self._closing = closing
         self._connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=0
         )
         try:
+            # Also opening has to wait: the process that closes last, or repairs after a crash, has the file for itself.
             for pragma in _PRAGMAS:
-                self._connection.execute(pragma)
+                self._patiently(partial(self._connection.execute, pragma), deadline)
             self.inode = path.stat().st_ino
         except BaseException:
             self._connection.close()

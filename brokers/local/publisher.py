@@ -120,7 +120,7 @@ class LocalPublisher:
     def _append(self, topic: str, partition: int, messages: Sequence[Message], deadline: float) -> None:
         if self._closing.is_set():
             raise TimeoutError("the publisher is closed")
-        file = self._files.get(topic, partition)
+        file = self._files.get(topic, partition, deadline=deadline)
         if file is None:
             raise FileNotFoundError(2, "is gone", str(self._layout.path(topic, partition)))
         now = self._clock()

@@ -106,8 +106,9 @@ class LocalReader:
             if self._closing.is_set():
                 raise BrokerUnavailable(f"{self._layout.url}: topic {topic!r}: the reader is closed")
             try:
-                file = self._files.get(topic, partition)
-                return absent if file is None else question(file, time.monotonic() + _PATIENCE)
+                deadline = time.monotonic() + _PATIENCE
+                file = self._files.get(topic, partition, deadline=deadline)
+                return absent if file is None else question(file, deadline)
             except (sqlite3.Error, OSError) as error:
                 self._files.forget(topic, partition)
                 raise describe(self._layout, topic, partition, error) from error
