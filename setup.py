@@ -34,6 +34,7 @@ PIPELINES = [
     "xxhash>=3.5,<4",
 ]
 TESTS = [
+    "avro>=1.12,<2",
     "hypothesis>=6.120,<7",
     "pytest>=8.3,<10",
     "pytest-randomly>=3.16,<5",
