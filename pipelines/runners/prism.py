@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
-import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -17,12 +16,12 @@ from typing import IO, Final
 
 from apache_beam.version import __version__ as beam_version
 
+from pipelines.runners import tether
 from schemas.errors import ConfigurationError, IoTCloudError
 from telemetry.logs import logger
 
 #: Without it Prism splits slow bundles in the middle of a key and loses state updates.
 EXPERIMENTS: Final = ("prism_disable_sdf_split",)
-_PR_SET_PDEATHSIG: Final = 1
 _START_SECONDS: Final = 20.0
 _STOP_SECONDS: Final = 3.0
 
@@ -65,18 +64,9 @@ def running_prism(binary: Path, *, log_level: str = "warn") -> Iterator[tuple[st
     """
     port = _free_port()
     command = [str(binary), "--job_port", str(port), "--serve_http=false", "--log_level", log_level, "--log_kind", "json"]
-    parent = os.getpid()
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def die_with_parent() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        # The parent may have died before the call.
-        if os.getppid() != parent:
-            os._exit(1)
-        # Ctrl-C is the job's to answer; Prism must live until the job has drained.
-        os.setpgid(0, 0)
-
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=die_with_parent)  # noqa: PLW1509
+    tethered = [sys.executable, tether.__file__, str(os.getpid()), *command]
+    # In a group of its own: Ctrl-C is the job's to answer, and Prism must live until the job has drained.
+    process = subprocess.Popen(tethered, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0)
     assert process.stdout is not None
     last = _Tail(process.stdout)
     try:

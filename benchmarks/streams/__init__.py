@@ -1,0 +1,1 @@
+"""What `benchmarks.pipeline` lets run: the same events through a classic Beam pipeline and through ours."""
