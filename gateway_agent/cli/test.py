@@ -17,7 +17,7 @@ import fastavro
 import msgspec
 
 from gateway_agent.outbox import Batch, Route
-from gateway_agent.outbox.commits import Done
+from gateway_agent.outbox.queue import Done
 from schemas.errors import ConfigurationError
 
 

@@ -13,7 +13,7 @@ from brokers.backoff import Backoff
 from gateway_agent.host.life import HUNG_AFTER, Life, Outcome
 from gateway_agent.host.messages import Events, Execute, Executed, Go, Hello, Line, Rejected, Start
 from gateway_agent.outbox import Batch, Offer, OutboxError, Route
-from gateway_agent.outbox.commits import Done
+from gateway_agent.outbox.queue import Done
 from schemas.errors import ConfigurationError, IoTCloudError
 from schemas.rpc import ApplicationState
 from telemetry.logs import logger

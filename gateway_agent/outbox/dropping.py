@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from gateway_agent.outbox.ledger import Ledger, checksum
+from gateway_agent.outbox.ledger import ROW_BYTES, Ledger, checksum
 from gateway_agent.outbox.records import DAMAGED, OUTBOX_FULL, Built, Held
 from gateway_agent.outbox.stream import OpenDrop, Stream
 from schemas.control import Dropped, encode_control
@@ -22,8 +22,9 @@ def drop_oldest(ledger: Ledger, target: int) -> None:
     after = -1
     while ledger.bytes > target:
         rows = ledger.connection.execute(
-            "SELECT id, transport, stream, epoch, first, count, bytes FROM frames WHERE droppable AND id > ? ORDER BY id LIMIT ?",
-            (after, _STEP),
+            "SELECT id, transport, stream, epoch, first, count, length(body) + ? FROM frames"
+            " WHERE droppable AND id > ? ORDER BY id LIMIT ?",
+            (ROW_BYTES, after, _STEP),
         ).fetchall()
         if not rows:
             return
@@ -76,11 +77,11 @@ def set_aside(ledger: Ledger, ids: Iterable[int], *, now: int) -> None:
     """Move damaged frames out of the way: kept to be looked at, counted, and named by a `Dropped` record."""
     for number in ids:
         row = ledger.connection.execute(
-            "SELECT stream, epoch, first, count, bytes, checksum, body FROM frames WHERE id = ?", (number,)
+            "SELECT stream, epoch, first, count, checksum, body FROM frames WHERE id = ?", (number,)
         ).fetchone()
         if row is None:
             continue
-        stream_id, epoch, first, count, size, sealed, body = row
+        stream_id, epoch, first, count, sealed, body = row
         stream = ledger.stream(stream_id)
         body = body if isinstance(body, bytes) else str(body).encode()
         if stream is not None and sealed == checksum(stream_id, epoch, Built(first, count, body)):
@@ -91,7 +92,7 @@ def set_aside(ledger: Ledger, ids: Iterable[int], *, now: int) -> None:
         )
         ledger.damaged += 1
         if stream is not None and _plausible(ledger, stream, epoch, first, count):
-            replace(ledger, Held(number, stream_id, "", epoch, first, count, size, b""), DAMAGED)
+            replace(ledger, Held(number, stream_id, "", epoch, first, count, len(body) + ROW_BYTES, b""), DAMAGED)
         else:
             ledger.delete(number)
     for stream in ledger.streams.values():
@@ -112,7 +113,9 @@ def _extend(ledger: Ledger, stream: Stream, drop: OpenDrop) -> bool:
     before = stream.open_drop
     if before is None or (before.epoch, before.last + 1, before.reason) != (drop.epoch, drop.first, drop.reason):
         return False
-    row = ledger.connection.execute("SELECT transport, bytes FROM frames WHERE id = ?", (before.id,)).fetchone()
+    row = ledger.connection.execute(
+        "SELECT transport, length(body) + ? FROM frames WHERE id = ?", (ROW_BYTES, before.id)
+    ).fetchone()
     if row is None or before.id <= ledger.in_hand.get(row[0], -1):
         return False
     joined = before._replace(last=drop.last)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from gateway_agent.outbox.ledger import Ledger, checksum
+from gateway_agent.outbox.ledger import ROW_BYTES, Ledger, checksum
 from gateway_agent.outbox.records import Built, Held
 
 
@@ -20,14 +20,13 @@ def hand_out(ledger: Ledger, transport: str, *, after: int, max_frames: int, max
     """Frames of a transport behind the id ``after``: at least one if there is one. They are in hand from now on."""
     number = ledger.transport(transport)
     rows = ledger.connection.execute(
-        "SELECT id, stream, epoch, first, count, bytes, checksum, body FROM frames"
-        " WHERE transport = ? AND id > ? ORDER BY id LIMIT ?",
+        "SELECT id, stream, epoch, first, count, checksum, body FROM frames WHERE transport = ? AND id > ? ORDER BY id LIMIT ?",
         (number, after, max_frames),
     )
     handed = Handed([], [])
     left, last = max_bytes, after
     for row in rows:
-        row_id, stream_id, epoch, first, count, size, sealed, body = row
+        row_id, stream_id, epoch, first, count, sealed, body = row
         stream = ledger.stream(stream_id)
         if stream is None or not _intact(stream_id, tuple(row[2:5]), body, sealed):
             handed.damaged.append(row_id)
@@ -36,7 +35,7 @@ def hand_out(ledger: Ledger, transport: str, *, after: int, max_frames: int, max
         if left < 0 and handed.frames:
             break
         last = row_id
-        handed.frames.append(Held(row_id, stream_id, stream.topic, epoch, first, count, size, body))
+        handed.frames.append(Held(row_id, stream_id, stream.topic, epoch, first, count, len(body) + ROW_BYTES, body))
     rows.close()
     if not handed.damaged:
         ledger.in_hand[number] = max(last, ledger.in_hand.get(number, -1))

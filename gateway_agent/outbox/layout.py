@@ -17,17 +17,17 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
+from gateway_agent.outbox.space import LOG_BYTES
 from schemas.errors import IoTCloudError
 
 FORMAT: Final = 1
 _APPLICATION_ID: Final = 0x696F746F
 _PAGE_BYTES: Final = 8192
-_WAL_BYTES: Final = 4 << 20
 
 _PRAGMAS: Final = (
     "PRAGMA synchronous=FULL",
-    f"PRAGMA wal_autocheckpoint={_WAL_BYTES // _PAGE_BYTES}",
-    f"PRAGMA journal_size_limit={2 * _WAL_BYTES}",
+    f"PRAGMA wal_autocheckpoint={LOG_BYTES // _PAGE_BYTES}",
+    f"PRAGMA journal_size_limit={3 * LOG_BYTES}",
     "PRAGMA cache_size=-4096",
     "PRAGMA temp_store=MEMORY",
     "PRAGMA cell_size_check=ON",
@@ -42,7 +42,7 @@ CREATE TABLE streams (
     buffered_events INTEGER NOT NULL, buffered_bytes INTEGER NOT NULL);
 CREATE TABLE frames (
     id INTEGER PRIMARY KEY, transport INTEGER NOT NULL, stream INTEGER NOT NULL, epoch INTEGER NOT NULL,
-    first INTEGER NOT NULL, count INTEGER NOT NULL, bytes INTEGER NOT NULL, droppable INTEGER NOT NULL,
+    first INTEGER NOT NULL, count INTEGER NOT NULL, droppable INTEGER NOT NULL,
     checksum INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE INDEX frames_in_order ON frames (transport);
 CREATE INDEX frames_droppable ON frames (id) WHERE droppable;
@@ -96,6 +96,12 @@ def is_damage(error: BaseException) -> bool:
     """Whether an error says that the file itself is broken, so that trying again is of no use."""
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that there is no room on the disk."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF == sqlite3.SQLITE_FULL
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -22,7 +22,7 @@ class Ledger:
     Opening begins a new epoch: one more than the last, or ``now`` in ms if that is more. ``now`` is µs since 1970, UTC.
     """
 
-    def __init__(self, path: Path, *, gateway: str, max_bytes: int, now: int) -> None:
+    def __init__(self, path: Path, *, gateway: str, max_bytes: int, now: int, transports: Sequence[str]) -> None:
         self.path = path
         self.gateway = gateway
         self.max_bytes = max_bytes
@@ -31,6 +31,7 @@ class Ledger:
         self.in_hand: dict[int, int] = {}
         try:
             self.epoch = self._begin_epoch(now)
+            self.connection.executemany("INSERT OR IGNORE INTO transports (name) VALUES (?)", [(name,) for name in transports])
             self._next_id = 1 + int(self.connection.execute("SELECT coalesce(max(id), 0) FROM frames").fetchone()[0])
             self._load()
         except BaseException:
@@ -76,12 +77,6 @@ class Ledger:
         """The number of a transport, which must have been added."""
         return self._transports[name]
 
-    def add_transports(self, names: list[str]) -> None:
-        """Outside of a transaction."""
-        with self.transaction():
-            self.connection.executemany("INSERT OR IGNORE INTO transports (name) VALUES (?)", [(name,) for name in names])
-        self._load()
-
     # Rows
 
     def insert(self, stream: Stream, epoch: int, built: Built, *, droppable: bool = False) -> int:
@@ -92,8 +87,8 @@ class Ledger:
         transport = self._transports[stream.transport]
         sealed = checksum(stream.id, epoch, built)
         self.connection.execute(
-            "INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (number, transport, stream.id, epoch, built.first, built.count, size, droppable, sealed, built.body),
+            "INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (number, transport, stream.id, epoch, built.first, built.count, droppable, sealed, built.body),
         )
         self.count(stream, built.count, size)
         return number
@@ -102,8 +97,8 @@ class Ledger:
         """Put a control record in the place of a row whose bytes are counted as ``grown_from``."""
         size = len(built.body) + ROW_BYTES
         self.connection.execute(
-            "UPDATE frames SET first = ?, count = 0, bytes = ?, droppable = 0, checksum = ?, body = ? WHERE id = ?",
-            (built.first, size, checksum(stream.id, epoch, built), built.body, number),
+            "UPDATE frames SET first = ?, count = 0, droppable = 0, checksum = ?, body = ? WHERE id = ?",
+            (built.first, checksum(stream.id, epoch, built), built.body, number),
         )
         self.count(stream, 0, size - grown_from)
 
@@ -131,7 +126,8 @@ class Ledger:
     def recount(self, stream: Stream) -> int:
         """Count anew what is buffered; returns how many events are missing in the sum."""
         events, size = self.connection.execute(
-            "SELECT coalesce(sum(count), 0), coalesce(sum(bytes), 0) FROM frames WHERE stream = ?", (stream.id,)
+            "SELECT coalesce(sum(count), 0), coalesce(sum(length(body) + ?), 0) FROM frames WHERE stream = ?",
+            (ROW_BYTES, stream.id),
         ).fetchone()
         self.count(stream, events - stream.buffered_events, size - stream.buffered_bytes)
         return stream.accepted - stream.published - stream.dropped - stream.buffered_events

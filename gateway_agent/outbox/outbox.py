@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gateway_agent.outbox import handing
-from gateway_agent.outbox.commits import Committer, Done, Settlement
+from gateway_agent.outbox.commits import Committer
 from gateway_agent.outbox.framing import Framer
-from gateway_agent.outbox.layout import OutboxError, failure
+from gateway_agent.outbox.layout import OutboxError, failure, is_full
 from gateway_agent.outbox.ledger import Ledger
+from gateway_agent.outbox.queue import Done, Settlement
 from gateway_agent.outbox.records import Batch, Held, OutboxState, TopicCounts
+from gateway_agent.outbox.space import Ballast
 from telemetry.logs import logger
 
 
@@ -43,8 +45,7 @@ class Outbox:
         self.path = Path(directory) / "outbox.sqlite"
         self._lock_file = take_lock(self.path)
         try:
-            self._ledger = Ledger(self.path, gateway=gateway, max_bytes=max_bytes, now=clock())
-            self._ledger.add_transports(list(transports))
+            self._ledger = self._open(gateway, max_bytes, list(transports), clock)
         except BaseException as error:
             os.close(self._lock_file)
             if isinstance(error, sqlite3.DatabaseError):
@@ -185,6 +186,16 @@ class Outbox:
         with self._books:
             self._ledger.close()
         os.close(self._lock_file)
+
+    def _open(self, gateway: str, max_bytes: int, transports: list[str], clock: Callable[[], int]) -> Ledger:
+        for last in (False, True):
+            try:
+                return Ledger(self.path, gateway=gateway, max_bytes=max_bytes, now=clock(), transports=transports)
+            except (sqlite3.DatabaseError, OutboxError) as error:
+                if last or not is_full(error.__cause__ or error):
+                    raise
+                Ballast(self.path).release()  # left by the process before: now is when it is needed
+        raise AssertionError
 
     def _settle_now(self, settlement: Settlement) -> None:
         """Settle and wait. While the disk is full this takes until there is room again, or until the outbox closes."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway_agent.outbox.layout import OutboxError, open_file
+from gateway_agent.outbox.ledger import ROW_BYTES
 from gateway_agent.outbox.outbox import take_lock
 
 _TABLES: Final = {
@@ -21,7 +22,7 @@ _TABLES: Final = {
     "damaged": 8,
     "states": 2,
     "devices": 3,
-    "frames": 10,
+    "frames": 9,
 }
 
 
@@ -121,7 +122,8 @@ def _make_whole(new: sqlite3.Connection, gateway: str, now: int) -> None:
     execute(
         "UPDATE streams SET"
         " buffered_events = (SELECT coalesce(sum(count), 0) FROM frames WHERE stream = streams.id),"
-        " buffered_bytes = (SELECT coalesce(sum(bytes), 0) FROM frames WHERE stream = streams.id)"
+        " buffered_bytes = (SELECT coalesce(sum(length(body) + ?), 0) FROM frames WHERE stream = streams.id)",
+        (ROW_BYTES,),
     )
     lost = "accepted - published - dropped - buffered_events"
     execute(

@@ -9,7 +9,9 @@ from typing import Final
 
 #: Free pages that are worth the work, and pages given back at a time: a step holds others up for milliseconds.
 _WORTH_PAGES: Final = 256
-_STEP_PAGES: Final = 512
+_STEP_PAGES: Final = 256
+#: The log is moved into the file when it is longer; it is at most three times as long.
+LOG_BYTES: Final = 4 << 20
 
 
 def worth_giving_back(connection: sqlite3.Connection) -> bool:
@@ -24,39 +26,52 @@ def give_back(connection: sqlite3.Connection) -> bool:
     free = int(connection.execute("PRAGMA freelist_count").fetchone()[0])
     if not free:
         return False
-    connection.execute(f"PRAGMA incremental_vacuum({_STEP_PAGES})").fetchall()
-    if free > _STEP_PAGES:
-        return True
-    # Only a checkpoint makes the file itself shorter; it fails harmlessly while somebody reads.
+    # Each step of this statement gives back one page, and `execute` makes but one step.
+    connection.executescript(f"PRAGMA incremental_vacuum({_STEP_PAGES});")
+    return free > _STEP_PAGES
+
+
+def move_into_file(connection: sqlite3.Connection) -> None:
+    """Move what the write-ahead log holds into the file, and make it empty. Raises `sqlite3.Error` when there is no room."""
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    return False
+
+
+def log_bytes(path: Path) -> int:
+    """Size of the write-ahead log of the file ``path``."""
+    try:
+        return Path(f"{path}-wal").stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 class Ballast:
-    """A file that is nothing but room. On a full disk it goes, so that letting go of frames can be written down."""
+    """A file beside the outbox that is nothing but room.
 
-    SIZE: Final = 4 << 20
+    On a full disk it goes, so that the log can be moved into the file and letting go of frames be written down: its
+    size is that of the longest log.
+    """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, outbox: Path) -> None:
+        self._path = outbox.with_suffix(".reserve")
         self._there = False
 
-    def lay_by(self) -> None:
-        """Reserve the room if there is any; without it the outbox works all the same."""
+    def lay_by(self) -> bool:
+        """Reserve the room; whether it is there."""
         if self._there:
-            return
+            return True
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                os.posix_fallocate(descriptor, 0, self.SIZE)
+                os.posix_fallocate(descriptor, 0, 3 * LOG_BYTES)
             finally:
                 os.close(descriptor)
-            self._there = True
         except OSError:
             self.release()
+            return False
+        self._there = True
+        return True
 
-    def release(self) -> bool:
-        """Give the room to others; whether there was any."""
-        had, self._there = self._there, False
+    def release(self) -> None:
+        """Give the room to others."""
+        self._there = False
         self._path.unlink(missing_ok=True)
-        return had
