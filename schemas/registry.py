@@ -16,6 +16,7 @@ from fastavro.schema import SchemaParseException, UnknownType
 from schemas.errors import FrameError, SchemaError
 from schemas.fingerprint import fingerprint
 from schemas.header import AGENT_FIELDS, HEADER_NAMES, check_header
+from schemas.wellformed import check_wellformed
 
 #: Schemas of events that come with the project; a channel may name them instead of a file.
 SHIPPED = ("Reading", "Text", "Blob", "State", "Position")
@@ -73,8 +74,9 @@ def event_schema(source: str | dict[str, Any], *, origin: str = "schema") -> Eve
     try:
         array = fastavro.schema.parse_schema({"type": "array", "items": record})
         name = str(fastavro.schema.fullname(record))
-    except (SchemaParseException, UnknownType, KeyError, TypeError, ValueError) as error:
+    except (SchemaParseException, UnknownType, KeyError, TypeError, ValueError, AttributeError) as error:
         raise SchemaError(f"{origin}: not an Avro schema: {error!r}") from error
+    check_wellformed(record, origin=origin)
     return EventSchema(text=json.dumps(record, ensure_ascii=False), name=name, fingerprint=fingerprint(array))
 
 
@@ -82,8 +84,9 @@ def load_event_schema(path: Path | str) -> EventSchema:
     """Read a user's ``.avsc`` file. Raises `SchemaError`."""
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise SchemaError(f"{path}: cannot be read: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise SchemaError(f"{path}: cannot be read: {reason}") from error
     return event_schema(text, origin=str(path))
 
 

@@ -27,11 +27,13 @@ def decode_long(data: bytes | memoryview, position: int) -> tuple[int, int]:
             position += 1
             number |= (byte & 0x7F) << shift
             if byte < 0x80:
+                if number >> 64:
+                    break
                 return (number >> 1) ^ -(number & 1), position
             shift += 7
     except IndexError:
         raise FrameError(f"ends inside an integer at byte {position}") from None
-    raise FrameError(f"an integer longer than {_LONGEST} bytes at byte {position}")
+    raise FrameError(f"an integer of more than 64 bits before byte {position}")
 
 
 def decode_string(data: bytes, position: int) -> tuple[str, int]:
