@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import tomllib
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from schemas.errors import ConfigurationError
+from settings.places import item_key, line_of, lines_of, shown
 from settings.quantities import Bytes, Seconds, bytes_of, seconds_of
 from settings.substitution import expand
 
 T = TypeVar("T")
-
-_TABLE: Final = re.compile(r"^\s*\[\[?\s*([^\]]+?)\s*\]\]?")
-_KEY: Final = re.compile(r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
 
 
 class _Misfit(Exception):
@@ -68,7 +65,7 @@ def convert(
     except _Misfit as misfit:
         line = line_of(misfit.path, lines or {})
         where = f"{origin}:{line}" if line else origin
-        field = ".".join(misfit.path)
+        field = shown(misfit.path)
         raise ConfigurationError(f"{where}: {field + ': ' if field else ''}{misfit.problem}") from None
 
 
@@ -84,7 +81,7 @@ def _convert(data: object, kind: Any, path: tuple[str, ...]) -> Any:
     if origin is dict and isinstance(data, dict):
         return {key: _convert(value, arguments[1], (*path, str(key))) for key, value in data.items()}
     if origin in (tuple, list) and isinstance(data, list):
-        items = [_convert(value, arguments[0], path) for value in data]
+        items = [_convert(value, arguments[0], (*path, item_key(number))) for number, value in enumerate(data)]
         return items if origin is list else tuple(items)
     if origin in (Union, types.UnionType) and type(None) in arguments and len(arguments) == 2:
         inner = next(argument for argument in arguments if argument is not type(None))
@@ -121,28 +118,3 @@ def _unknown(key: str, valid: Mapping[str, object]) -> str:
     near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else "valid: " + ", ".join(sorted(valid))
     return f"unknown field; {hint}"
-
-
-def lines_of(text: str) -> dict[tuple[str, ...], int]:
-    """The line on which each key and table of a TOML text stands; tables and keys by their path."""
-    lines: dict[tuple[str, ...], int] = {}
-    table: tuple[str, ...] = ()
-    for number, line in enumerate(text.splitlines(), start=1):
-        if match := _TABLE.match(line):
-            table = _keys(match[1])
-            lines.setdefault(table, number)
-        elif match := _KEY.match(line):
-            lines.setdefault((*table, *_keys(match[1])), number)
-    return lines
-
-
-def _keys(dotted: str) -> tuple[str, ...]:
-    return tuple(part.strip().strip("\"'") for part in re.findall(r"\"[^\"]*\"|'[^']*'|[^.]+", dotted))
-
-
-def line_of(path: tuple[str, ...], lines: Mapping[tuple[str, ...], int]) -> int | None:
-    """The line of a key, or of the innermost table around it that is known."""
-    for end in range(len(path), 0, -1):
-        if path[:end] in lines:
-            return lines[path[:end]]
-    return None

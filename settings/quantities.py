@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
+from fractions import Fraction
 from typing import Annotated, Final
 
 import msgspec
 
 _NUMBER: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
-_SECONDS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_BYTES: Final = {"": 1, "B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_SECONDS: Final = {
+    "us": Fraction(1, 10**6),
+    "ms": Fraction(1, 10**3),
+    "s": Fraction(1),
+    "": Fraction(1),
+    "m": Fraction(60),
+    "min": Fraction(60),
+    "h": Fraction(3_600),
+    "d": Fraction(86_400),
+}
+_BYTES: Final = {
+    "": Fraction(1),
+    "B": Fraction(1),
+    "kB": Fraction(10**3),
+    "KB": Fraction(10**3),
+    "MB": Fraction(10**6),
+    "GB": Fraction(10**9),
+    "KiB": Fraction(2**10),
+    "MiB": Fraction(2**20),
+    "GiB": Fraction(2**30),
+}
 
 
 class Seconds(float):
@@ -29,14 +51,19 @@ def seconds_of(value: object) -> Seconds:
 
 
 def bytes_of(value: object) -> Bytes:
-    """Raises `ValueError`, with what is expected, for anything else than a number or a size."""
-    return Bytes(_quantity(value, _BYTES, 'a size such as 4096, "256MB", "1GiB"'))
+    """Raises `ValueError`, with what is expected, for anything else than a whole number or a size."""
+    expected = 'a size such as 4096, "256MB", "1GiB"'
+    found = _quantity(value, _BYTES, expected)
+    if found.denominator != 1:
+        raise ValueError(f"{value!r} is not {expected}, in whole bytes")
+    return Bytes(found)
 
 
-def _quantity(value: object, units: dict[str, float] | dict[str, int], expected: str) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
-        return value
+def _quantity(value: object, units: Mapping[str, Fraction], expected: str) -> Fraction:
+    """Exact: what a person writes with a decimal point must not become a little more or less."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0 and math.isfinite(value):
+        return Fraction(value)
     match = _NUMBER.fullmatch(value) if isinstance(value, str) else None
     if match is None or match[2] not in units:
         raise ValueError(f"{value!r} is not {expected}")
-    return float(match[1]) * units[match[2]]
+    return Fraction(match[1]) * units[match[2]]

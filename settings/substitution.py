@@ -24,7 +24,7 @@ def expand(value: Any, environment: Mapping[str, str], *, origin: str) -> Any:
     if isinstance(value, dict):
         return {key: expand(item, environment, origin=f"{origin}.{key}") for key, item in value.items()}
     if isinstance(value, list):
-        return [expand(item, environment, origin=origin) for item in value]
+        return [expand(item, environment, origin=f"{origin}[{number}]") for number, item in enumerate(value)]
     return value
 
 
@@ -35,8 +35,9 @@ def secret(value: str, *, origin: str) -> str:
     path = value.removeprefix("file:")
     try:
         return Path(path).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigurationError(f"{origin}: cannot read the secret file {path}: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigurationError(f"{origin}: cannot read the secret file {path}: {reason}") from error
 
 
 def redact(text: str) -> str:
