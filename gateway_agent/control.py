@@ -65,6 +65,7 @@ class ControlLink:
         register: Callable[[], rpc.Register],
         heartbeat: Callable[[], rpc.Heartbeat],
         methods: dict[str, Callable[[], Any]],
+        answer_within: float = _ANSWER_WITHIN,
     ) -> None:
         self._url = _websocket_url(url)
         self._token = token
@@ -72,6 +73,7 @@ class ControlLink:
         self._register = register
         self._heartbeat = heartbeat
         self._methods = methods
+        self._answer_within = answer_within
         self._log = logger("control", master=url)
         self._stopping = threading.Event()
         self._again = threading.Event()
@@ -167,7 +169,7 @@ class ControlLink:
             while self._reports and len(self._reported) < 16:
                 report = self._reports.popleft()
                 self._reported[self._call(connection, "report", report)] = report
-            if unanswered and now - next(iter(unanswered.values())) > max(_ANSWER_WITHIN, terms.lease_seconds):
+            if unanswered and now - next(iter(unanswered.values())) > max(self._answer_within, terms.lease_seconds):
                 raise _Lost("the master does not answer heartbeats")
             message = self._receive(connection, min(0.5, max(0.0, beat_at - now)))
             if message is None:
@@ -181,7 +183,7 @@ class ControlLink:
                     self._raise(message.error)
 
     def _await(self, connection: Connection, number: int) -> _Message:
-        until = time.monotonic() + _ANSWER_WITHIN
+        until = time.monotonic() + self._answer_within
         while (left := until - time.monotonic()) > 0:
             message = self._receive(connection, left)
             if message is None:
@@ -192,7 +194,7 @@ class ControlLink:
                 if message.error is not None:
                     self._raise(message.error)
                 return message
-        raise _Lost(f"no answer from the master within {_ANSWER_WITHIN:g} s")
+        raise _Lost(f"no answer from the master within {self._answer_within:g} s")
 
     def _raise(self, error: rpc.RpcError) -> None:
         text = f"{error.message} ({error.data})" if error.data else error.message

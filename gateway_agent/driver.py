@@ -163,5 +163,9 @@ class Driver(ABC, Generic[S]):
         """
 
     def on_command(self, command: Command) -> object:
-        """Execute a command, in a thread beside `run`, one at a time; the result must be JSON. Raises `CommandFailed`."""
+        """Execute a command and return its result as JSON, or raise `CommandFailed`.
+
+        Called in a thread beside `run`, one command at a time, and not before `run` has emitted, slept, or looked at
+        ``context.stopping`` for the first time.
+        """
         raise CommandFailed(f"{type(self).__name__} executes no command {command.name!r}")

@@ -81,7 +81,7 @@ class Child:
             return 1
         threading.Thread(target=self._beat, args=(driver, context), name="beat", daemon=True).start()
         threading.Thread(target=self._listen, args=(context,), name="listen", daemon=True).start()
-        threading.Thread(target=self._execute, args=(driver,), name="commands", daemon=True).start()
+        threading.Thread(target=self._execute, args=(driver, context), name="commands", daemon=True).start()
         return self._drive(driver, context)
 
     def _make(self, start: Start) -> tuple[Driver[Any], ChildContext]:
@@ -150,7 +150,8 @@ class Child:
             time.sleep(1.0)
             os._exit(1)
 
-    def _execute(self, driver: Driver[Any]) -> None:
+    def _execute(self, driver: Driver[Any], context: ChildContext) -> None:
+        context.at_work.wait()
         specs = {spec.name: spec for spec in driver.commands}
         while True:
             asked = self._commands.get()

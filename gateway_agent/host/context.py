@@ -66,6 +66,8 @@ class ChildContext:
         self._log = ChildLog(send)
         #: When the driver used its context last, by the monotonic clock.
         self.used = time.monotonic()
+        #: Set when `run` has come so far as to emit, sleep or look whether it should stop: commands may come then.
+        self.at_work = threading.Event()
 
     @property
     def log(self) -> ChildLog:
@@ -73,7 +75,7 @@ class ChildContext:
 
     @property
     def stopping(self) -> bool:
-        self.used = time.monotonic()
+        self._note_use()
         return self._stopping.is_set()
 
     @property
@@ -85,11 +87,11 @@ class ChildContext:
         return self._outgoing
 
     def emit(self, device: str, channel: str, *, event_time: datetime | int | None = None, **fields: Any) -> None:
-        self.used = time.monotonic()
+        self._note_use()
         self._outgoing.add(channel, device, *self._encode(device, channel, event_time, fields))
 
     def emit_many(self, events: Iterable[Event]) -> None:
-        self.used = time.monotonic()
+        self._note_use()
         encode = self._encode
         encoded = [
             (channel, device, *encode(device, channel, event_time, fields)) for device, channel, event_time, fields in events
@@ -112,7 +114,7 @@ class ChildContext:
         until = time.monotonic() + seconds
         while True:
             # In pieces, so that a driver that sleeps for long does not count as hung.
-            self.used = time.monotonic()
+            self._note_use()
             left = until - self.used
             if left <= 0:
                 return not self._stopping.is_set()
@@ -120,13 +122,18 @@ class ChildContext:
                 return False
 
     def reject(self, where: str, reason: str) -> None:
-        self.used = time.monotonic()
+        self._note_use()
         self._send(Rejected(1, where, reason[:500]))
 
     def serial(self, port: str, *, baud: int = 9600, **options: Any) -> SerialPort:
         from gateway_agent.serial_port import SerialPort
 
         return SerialPort(self, port, baud=baud, **options)
+
+    def _note_use(self) -> None:
+        self.used = time.monotonic()
+        if not self.at_work.is_set():
+            self.at_work.set()
 
     def stop(self) -> None:
         """The agent wants the driver to return."""

@@ -34,7 +34,7 @@ def microseconds(time: datetime | int) -> int:
         if time.tzinfo is None:
             raise SchemaError(f"event_time {time.isoformat()} has no time zone", remedy="give an aware datetime or µs since 1970")
         return (time - _EPOCH) // _MICROSECOND
-    if not isinstance(time, int) or isinstance(time, bool):
+    if not isinstance(time, int) or isinstance(time, bool) or not -(1 << 63) <= time < 1 << 63:
         raise SchemaError(f"event_time {time!r} is no time", remedy="give an aware datetime or µs since 1970")
     return time
 
