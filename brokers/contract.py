@@ -92,7 +92,8 @@ class LogReader(Protocol):
         """Records from ``offset`` on, in order: at least one when there is one, whatever its size.
 
         Waits up to ``timeout`` for the first and then returns an empty sequence. Offsets rise but
-        need not be without holes. Raises `OffsetExpired` when ``offset`` is no longer kept.
+        need not be without holes. Raises `OffsetExpired` when ``offset`` is no longer kept, and `BrokerRefused` when
+        it is beyond the end: the log is not the one it was taken from.
         """
 
     def commit(self, group: str, topic: str, partition: int, offset: int) -> None:

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from brokers import Broker, LogReader, Message, OffsetExpired, Publisher
+from brokers import Broker, BrokerRefused, LogReader, Message, OffsetExpired, Publisher
 from schemas.errors import ConfigurationError
 from tests.brokers.contract import KEYS, BrokerContract
 from tests.brokers.kit import Numbered, eventually, following, numbered, parse, publishing, read_all, take
@@ -82,6 +82,14 @@ class LogContract(BrokerContract):
         end = reader.end_offset(topic, 0)
         for timeout in (0.0, 0.05):
             assert list(reader.read(topic, 0, end, max_records=1, max_bytes=1, timeout=timeout)) == []
+
+    def test_an_offset_beyond_the_end_is_refused_by_name(
+        self, broker: Broker, topic: str, reader: LogReader, publisher: Publisher
+    ) -> None:
+        publisher.publish([Message(topic, "key", b"value")])
+        with pytest.raises(BrokerRefused) as caught:
+            reader.read(topic, 0, reader.end_offset(topic, 0) + 5, max_records=1, max_bytes=1, timeout=1)
+        self.assert_clear(caught.value, broker, topic)
 
     def test_a_key_has_one_partition_and_all_have_some(
         self, broker: Broker, topic: str, reader: LogReader, publisher: Publisher
