@@ -43,11 +43,11 @@ class Case:
 
 
 CASES = (
-    Case("in memory, 200 series", "memory", 100, 200, 100, 60_000, 1_000_000, 20),
-    Case("in memory, 4,000 series", "memory", 100, 4_000, 10, 60_000, 1_000_000, 8),
-    Case("Prism, frames of 100, 100 events per window and series", "prism", 100, 400, 100, 80_000, 2_000_000, 12),
-    Case("Prism, frames of 100, 10 events per window and series", "prism", 100, 400, 10, 80_000, 1_000_000, 4),
-    Case("Prism, frames of 1, 100 events per window and series", "prism", 1, 400, 100, 80_000, 400_000, 2.5),
+    Case("in memory, 200 series", "memory", 100, 200, 100, 100_000, 2_000_000, 20),
+    Case("in memory, 4,000 series", "memory", 100, 4_000, 10, 100_000, 2_000_000, 8),
+    Case("Prism, frames of 100, 100 events per window and series", "prism", 100, 400, 100, 100_000, 2_000_000, 12),
+    Case("Prism, frames of 100, 10 events per window and series", "prism", 100, 400, 10, 100_000, 2_000_000, 4),
+    Case("Prism, frames of 1, 100 events per window and series", "prism", 1, 400, 100, 100_000, 500_000, 2.5),
 )
 #: How much more events a backlog holds that memory is watched with.
 BACKLOG = 4

@@ -13,6 +13,7 @@ import resource
 import sqlite3
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def memory_classic(arguments: argparse.Namespace) -> dict[str, Any]:
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
         found = pipeline | beam.Create([path], reshuffle=False) | beam.ParDo(FramesOf())
         _ = classic.aggregate(found, arguments.window) | beam.ParDo(classic.WriteRows(arguments.out))
-    return _result(arguments, began, _classic_rows(arguments.out))
+    return _result(arguments, began, lambda: _rows(arguments.out, "rows"))
 
 
 def memory_columns(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def memory_columns(arguments: argparse.Namespace) -> dict[str, Any]:
         admitted = blocks | admit.with_outputs(DEAD, GAPS, NOTES, main=ADMITTED)
         rows = (admitted[ADMITTED] | AggregateInWindows(windows))["rows"]
         _ = rows | beam.FlatMap(_plain) | beam.ParDo(classic.WriteRows(arguments.out))
-    return _result(arguments, began, _classic_rows(arguments.out))
+    return _result(arguments, began, lambda: _rows(arguments.out, "rows"))
 
 
 def prism_classic(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -96,7 +97,7 @@ def prism_classic(arguments: argparse.Namespace) -> dict[str, Any]:
         _ = rows | beam.ParDo(classic.WriteRows(arguments.out))
         pipeline.run().wait_until_finish()
     close_session(job)
-    return _result(arguments, began, _classic_rows(arguments.out))
+    return _result(arguments, began, lambda: _rows(arguments.out, "rows"))
 
 
 def prism_columns(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -109,11 +110,7 @@ def prism_columns(arguments: argparse.Namespace) -> dict[str, Any]:
     began = _cpu()
     if run_pipeline(command):
         raise SystemExit("the pipeline failed")
-    with closing(sqlite3.connect(arguments.out)) as database:
-        rows = database.execute(
-            "SELECT window_start, window_end, device, channel, count, sum, mean, min, max FROM aggregates_micros"
-        ).fetchall()
-    return _result(arguments, began, rows)
+    return _result(arguments, began, lambda: _rows(arguments.out, "aggregates_micros"))
 
 
 def _arguments() -> argparse.Namespace:
@@ -142,9 +139,11 @@ def _plain(table: pl.DataFrame) -> list[tuple[Any, ...]]:
     return table.select(names).rows()
 
 
-def _classic_rows(path: str) -> list[tuple[Any, ...]]:
+def _rows(path: str, table: str) -> list[tuple[Any, ...]]:
+    names = "device, channel, count, sum, mean, min, max"
+    bounds = "start, stop" if table == "rows" else "window_start, window_end"
     with closing(sqlite3.connect(path)) as database:
-        return database.execute("SELECT start, stop, device, channel, count, sum, mean, min, max FROM rows").fetchall()
+        return database.execute(f"SELECT {bounds}, {names} FROM {table}").fetchall()
 
 
 def _cpu() -> tuple[float, float]:
@@ -152,8 +151,9 @@ def _cpu() -> tuple[float, float]:
     return mine.ru_utime + mine.ru_stime + prisms.ru_utime + prisms.ru_stime, time.monotonic()
 
 
-def _result(arguments: argparse.Namespace, began: tuple[float, float], rows: list[tuple[Any, ...]]) -> dict[str, Any]:
+def _result(arguments: argparse.Namespace, began: tuple[float, float], read: Callable[[], list[Any]]) -> dict[str, Any]:
     ended = _cpu()
+    rows = read()
     counted = sum(row[4] for row in rows)
     if counted != arguments.events:
         raise SystemExit(f"{counted} events were counted, {arguments.events} were given")
