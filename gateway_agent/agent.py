@@ -148,7 +148,7 @@ class Agent:
             self._loaded.data_dir,
             gateway=config.gateway.id,
             transports=list(config.transports),
-            max_bytes=config.outbox.max_bytes,
+            max_bytes=int(config.outbox.max_bytes),
         )
 
     # The master

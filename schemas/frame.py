@@ -125,6 +125,7 @@ def decode_frame(frame: bytes, schemas: Schemas, *, reader: EventSchema | None =
     if stream.tell() != len(frame):
         raise FrameError(f"{schema.name}: {len(frame) - stream.tell()} bytes after the end of the array")
     _check_consecutive(events)
+    _check_ints(schema, events)
     return Frame(schema, events)
 
 
@@ -145,6 +146,15 @@ def _check_consecutive(events: Sequence[Mapping[str, Any]]) -> None:
         found = (event["gateway"], event["epoch"], event["seq"])
         if found != (gateway, epoch, seq + position):
             raise FrameError(f"event {position} is {found}, expected {(gateway, epoch, seq + position)}")
+
+
+def _check_ints(schema: EventSchema, events: Sequence[Mapping[str, Any]]) -> None:
+    """fastavro reads a 64-bit integer where the schema has one of 32: bytes that hold one are damaged."""
+    for name in schema.ints:
+        for position, event in enumerate(events):
+            value = event.get(name)
+            if isinstance(value, int) and not -(2**31) <= value < 2**31:
+                raise FrameError(f"{schema.name}: event {position}: {name} is {value}, beyond 32 bits")
 
 
 def _refuse_empty() -> bytes:

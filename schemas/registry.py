@@ -52,10 +52,21 @@ class EventSchema:
         """The fields that a driver's process encodes: all but the four the agent puts before them."""
         return fastavro.schema.parse_schema({**self.record, "fields": self.record["fields"][len(AGENT_FIELDS) :]})
 
+    @cached_property
+    def ints(self) -> tuple[str, ...]:
+        """Names of the fields that are 32-bit integers, or null."""
+        return tuple(field["name"] for field in self.record["fields"] if _is_int(field["type"]))
+
     @property
     def measurements(self) -> tuple[str, ...]:
         """Names of the fields after the header."""
         return tuple(field["name"] for field in self.record["fields"][len(HEADER_NAMES) :])
+
+
+def _is_int(type_: Any) -> bool:
+    branches = type_ if isinstance(type_, list) else [type_]
+    kinds = [branch.get("type") if isinstance(branch, dict) else branch for branch in branches]
+    return "int" in kinds and set(kinds) <= {"int", "null"}
 
 
 def event_schema(source: str | dict[str, Any], *, origin: str = "schema") -> EventSchema:

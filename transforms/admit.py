@@ -88,7 +88,7 @@ class Admit(beam.DoFn):
         state.write(packed)
         when = admission.identity.next_due()
         if when is not None:
-            due.set(Timestamp(micros=max(when, block.watermark)))
+            due.set(_wake(max(when, block.watermark)))
         yield from admitted
         yield from (beam.pvalue.TaggedOutput(DEAD, letter) for letter in letters)
         yield from self._gap_rows(block.topic, gaps)
@@ -109,7 +109,7 @@ class Admit(beam.DoFn):
         gaps = admission.identity.overdue(time.micros)
         when = admission.identity.next_due()
         if when is not None:
-            due.set(Timestamp(micros=when))
+            due.set(_wake(when))
         state.write(admission.pack())
         yield from self._gap_rows(partition_of(key)[0], gaps)
 
@@ -126,6 +126,12 @@ class Admit(beam.DoFn):
             return False
         self._snapshots[key] = (now, note.mark)
         return True
+
+
+def _wake(time: int) -> Timestamp:
+    """The first whole millisecond not before ``time`` (µs): a runner cuts timers to milliseconds, and one cut to before its
+    own time would find nothing due, and be set again, for ever."""
+    return Timestamp(micros=-(-time // 1_000) * 1_000)
 
 
 def partition_key(topic: str, partition: int) -> str:

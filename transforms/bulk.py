@@ -29,6 +29,8 @@ Flags = npt.NDArray[np.bool_]
 
 #: Events per call of the decoder: measured best between 500 and 50,000.
 _EVENTS_PER_CALL: Final = 5_000
+#: Bytes of a 32-bit integer that may be the low bits of a longer one.
+_LONGEST_INT: Final = 5
 #: Calls the decoder may refuse before the rest is left to the reference: each costs as much as it had decoded.
 _MOST_REFUSALS: Final = 40
 
@@ -184,7 +186,11 @@ def _sound(plan: Plan, arrays: Sequence[Any], starts: Ints, counts: Ints, length
     follows[starts] = True
     need = np.zeros(len(seq), np.int64)
     for field in plan.fields:
-        need += _encoded_bytes(field, columns[field.name])
+        size = _encoded_bytes(field, columns[field.name])
+        need += size
+        if field.kind == "int":
+            # What takes five bytes may have been cut to 32 bits from more: the reference knows.
+            follows &= size < _LONGEST_INT + field.nullable
         if field.bounds is not None:
             follows &= _within(columns[field.name], field.bounds)
     header = PREFIX_BYTES + _varint_bytes(counts * 2) + 1
