@@ -98,7 +98,8 @@ class _Progress:
         tenth = now.replayed * 10 // max(now.expected, 1)
         if (now.phase, tenth) != self._said:
             self._said = (now.phase, tenth)
-            line = f"· {now.phase}: {now.replayed:,} of {now.expected:,} readings, {now.window_rows:,} windows, {len(now.commands)} commands"
+            replayed = f"{now.replayed:,} of {now.expected:,} readings"
+            line = f"· {now.phase}: {replayed}, {now.window_rows:,} windows, {len(now.commands)} commands"
             self._console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -115,11 +116,12 @@ def _print(summary: dict[str, Any], console: Console) -> None:
     latency = summary["commands"]["latency_seconds"]
     windows = summary["windows"]
     for line in (
-        f"duplicates {summary['duplicates']}, gaps {summary['gaps']}, dead letters {summary['dead_letters']}, "
-        f"rejected rows {summary['rejected']}",
+        ", ".join(f"{name.replace('_', ' ')} {summary[name]}" for name in ("duplicates", "gaps", "dead_letters", "rejected")),
         f"windows {windows['rows']:,}; {windows['compared']:,} compared with plain Python, {windows['wrong']} differ",
-        f"commands sent {summary['commands']['sent']}, executed {summary['commands']['executed']}"
-        + (f", median {latency['median'] * 1e3:,.0f} ms from rule to device" if latency else ""),
+        (
+            f"commands sent {summary['commands']['sent']}, executed {summary['commands']['executed']}"
+            + (f", median {latency['median'] * 1e3:,.0f} ms from rule to device" if latency else "")
+        ),
         f"took {summary['seconds']} s",
         f"database  {summary['database']}",
         f"archive   {summary['archive']}/journal/**/*.avro",

@@ -40,7 +40,8 @@ def commands(layout: Layout) -> list[SentCommand]:
     """All that were sent, in the order of their cause."""
     sent = results.rows(
         layout.database,
-        "SELECT id, name, device, cause_device, cause_channel, issued_at, window_start, window_end FROM commands ORDER BY cause_time, id",
+        "SELECT id, name, device, cause_device, cause_channel, issued_at, window_start, window_end "
+        "FROM commands ORDER BY cause_time, id",
     )
     return [_command(layout, row) for row in sent]
 

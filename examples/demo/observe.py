@@ -104,6 +104,7 @@ def snapshot(
     layout: Layout,
     phase: str,
     expected: int,
+    *,
     gateway: Mapping[str, Any] | None,
     pipeline: Mapping[str, Any] | None,
     commands: Sequence[CommandLine],

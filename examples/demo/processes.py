@@ -117,5 +117,25 @@ class Process:
                 self._process = self._start()
 
 
+def run_once(name: str, command: Sequence[str], *, log: Path, deadline: float) -> int:
+    """Run a command to its end and return its exit status. Raises `ProcessFailed` after ``deadline`` seconds."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 (a single call into libc)
+        )
+    try:
+        return process.wait(timeout=deadline)
+    except subprocess.TimeoutExpired:
+        raise ProcessFailed(f"{name} did not end within {deadline:.0f} s", remedy=f"see {log}") from None
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(timeout=10)
+
+
 def _die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -110,10 +110,12 @@ def _judged(proof: Proof) -> Proof:
         failed.append(f"{proof.dead_letters} dead letters")
     if proof.windows_wrong:
         failed.append(f"{proof.windows_wrong} windows differ from what plain Python computes")
-    for command in proof.commands:
-        if command.state != "done" or command.executions != 1:
-            failed.append(f"command {command.id} ({command.name}): {command.state}, executed {command.executions} times")
-    return Proof(**{**{name: getattr(proof, name) for name in Proof.__dataclass_fields__}, "failed": tuple(failed)})
+    failed += [
+        f"command {command.id} ({command.name}): {command.state}, executed {command.executions} times"
+        for command in proof.commands
+        if command.state != "done" or command.executions != 1
+    ]
+    return replace(proof, failed=tuple(failed))
 
 
 def summary(

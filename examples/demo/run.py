@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,13 +22,14 @@ from examples.demo.observe import (
     snapshot,
     topic_counts,
 )
-from examples.demo.processes import Process, ProcessFailed
+from examples.demo.processes import Process, ProcessFailed, run_once
 from examples.demo.proof import Proof, prove, summary
 
 _LOOK = 0.25
 _START = 60.0
 _STOP = 60.0
 _COMMANDS = 60.0
+_LAST_PASS = 120.0
 #: Nothing new for so long after the recordings have ended: the serial line has been read to its end.
 _STILL = 2.0
 #: Nothing at all for so long while there should be something.
@@ -192,12 +192,10 @@ class Demonstration:
         """What the fan said after the pipeline had stopped: the job resumes where it was, reads to the end, and closes."""
         self._phase = "reading the rest"
         self._look()
-        with (self._layout.logs / "pipeline.log").open("ab") as log:
-            done = subprocess.run(
-                [sys.executable, *self._pipeline_command("--until-end")], stdout=log, stderr=log, timeout=300, check=False
-            )
-        if done.returncode:
-            raise ProcessFailed(f"the last pass of the pipeline ended with {done.returncode}", remedy=f"see {log.name}")
+        command = [sys.executable, *self._pipeline_command("--until-end")]
+        status = run_once("the last pass of the pipeline", command, log=self._layout.logs / "pipeline.log", deadline=_LAST_PASS)
+        if status:
+            raise ProcessFailed(f"the last pass of the pipeline ended with {status}", remedy=f"see {self._layout.logs}")
 
     def _look(self) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
         """Check the processes, show where things stand, and wait a moment."""
@@ -209,7 +207,7 @@ class Demonstration:
                 self._processes[name].healthy()
         self._commands = commands(self._layout)
         lines = [command.line for command in self._commands]
-        self._show(snapshot(self._layout, self._phase, self._expected, gateway, pipeline, lines))
+        self._show(snapshot(self._layout, self._phase, self._expected, gateway=gateway, pipeline=pipeline, commands=lines))
         time.sleep(_LOOK)
         return gateway, pipeline
 

@@ -13,8 +13,9 @@ from schemas.registry import EventSchema, event_schema
 def admit(connection: Connection, topic: str, schema: EventSchema, *, time: int) -> bool:
     """Note that ``schema`` is written to ``topic``; whether that is new.
 
-    A topic is read long after it was written, so its reader must read every schema it has ever held. A
-    schema that can becomes the reader; one that the reader can read joins; raises `Refused` for any other.
+    A topic is read long after it was written, so its reader must read every schema it has ever held. A schema that the
+    reader can read, and reads whole, joins; one that can read all the others becomes the reader; one that the reader can
+    read, though not whole, joins too; raises `Refused` for any other.
     """
     name = schema.fingerprint.hex()
     table = t.topic_schemas
@@ -28,17 +29,18 @@ def admit(connection: Connection, topic: str, schema: EventSchema, *, time: int)
     held = [(event_schema(row.record), bool(row.reader)) for row in rows]
     statement = insert(connection, t.schemas).on_conflict_do_nothing()
     connection.execute(statement, {"fingerprint": name, "name": schema.name, "record": schema.text, "first_time": time})
+    reader = next((old for old, is_reader in held if is_reader), None)
     refusals = [reason for old, _ in held if (reason := _incompatibility(old, schema))]
-    if refusals:
-        reader = next(old for old, is_reader in held if is_reader)
-        if _incompatibility(schema, reader):
-            raise Refused(
-                f"topic {topic}: schema {schema.name} ({name}) cannot read what the topic holds: {refusals[0]}",
-                remedy="give new fields a default and keep the types of old ones, or name the channel anew",
-            )
-    else:
+    joins = reader is not None and _incompatibility(schema, reader) is None
+    becomes_reader = not refusals and not (joins and reader is not None and set(schema.measurements) <= set(reader.measurements))
+    if refusals and not joins:
+        raise Refused(
+            f"topic {topic}: schema {schema.name} ({name}) cannot read what the topic holds: {refusals[0]}",
+            remedy="give new fields a default and keep the types of old ones, or name the channel anew",
+        )
+    if becomes_reader:
         connection.execute(update(table).where(table.c.topic == topic).values(reader=False))
-    upsert(connection, table, {"topic": topic, "fingerprint": name, "reader": not refusals, "first_time": time})
+    upsert(connection, table, {"topic": topic, "fingerprint": name, "reader": becomes_reader, "first_time": time})
     return True
 
 

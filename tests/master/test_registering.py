@@ -167,10 +167,10 @@ def test_an_incompatible_schema_for_a_channel_is_refused_where_it_is_registered(
 ) -> None:
     """The schemas of a topic always have one among them that reads all of it."""
     connect().register(registration(f"{name}-1", broker_url, site=name))
-    wrong = _with_fields({"name": "unit", "type": "string"})
+    wrong = event_schema(shipped("Reading").text.replace('"double"', '"string"'))
     response = connect().ask("register", registration(f"{name}-2", broker_url, site=name, schema=wrong))
     assert response["error"]["code"] == rpc.REFUSED
-    assert "unit" in response["error"]["message"]
+    assert "value" in response["error"]["message"]
     assert [one.gateway for one in client.gateways(site=name)] == [f"{name}-1"]
 
     wider = _with_fields({"name": "unit", "type": "string", "default": "bar"})
