@@ -66,6 +66,8 @@ def give_up(ledger: Ledger, refused: Iterable[Held], reason: str) -> None:
         stream = ledger.stream(one.stream)
         if stream is None:
             continue
+        if ledger.connection.execute("SELECT count FROM frames WHERE id = ?", (one.id,)).fetchone() != (one.count,):
+            continue  # settled already
         if one.count:
             replace(ledger, one, reason)
         else:

@@ -43,12 +43,11 @@ def hand_out(ledger: Ledger, transport: str, *, after: int, max_frames: int, max
 
 
 def let_go(ledger: Ledger, published: Iterable[Held]) -> None:
-    """Forget frames that their broker has taken over."""
-    published = list(published)
-    ledger.connection.executemany("DELETE FROM frames WHERE id = ?", [(one.id,) for one in published])
+    """Forget frames that their broker has taken over. One that is gone already counts but once."""
     for one in published:
+        gone = ledger.connection.execute("DELETE FROM frames WHERE id = ?", (one.id,)).rowcount
         stream = ledger.stream(one.stream)
-        if stream is not None:
+        if gone and stream is not None:
             stream.published += one.count
             ledger.count(stream, -one.count, -one.size)
 

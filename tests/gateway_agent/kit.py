@@ -127,8 +127,8 @@ class Account:
     """What a topic holds: its events once each, in order, and whether everything is accounted for.
 
     Raises AssertionError where the promises of the outbox are broken: a frame sent twice is byte for byte the same,
-    an epoch begins with its `EpochStart` and at seq 0, has no holes but those named by `Dropped` records, and each
-    epoch's `EpochStart` says how far the one before had come.
+    an epoch begins with its `EpochStart` and at seq 0, its frames come in order and without holes but those named by
+    `Dropped` records, and each epoch's `EpochStart` says how far the one before had come.
     """
 
     def __init__(self, frames: list[bytes], *, more: list[Any] | None = None) -> None:
@@ -140,6 +140,7 @@ class Account:
         seen: dict[Any, bytes] = {}
         covered: dict[int, list[tuple[int, int]]] = {}
         order: list[int] = []
+        newest: dict[int, int] = {}
         for body in frames:
             if is_control(body):
                 record = decode_control(body)
@@ -163,6 +164,8 @@ class Account:
                 continue
             seen[who] = body
             assert who.epoch in covered, "events of an epoch came before its EpochStart"
+            assert who.first >= newest.get(who.epoch, 0), "frames are out of order"
+            newest[who.epoch] = who.next
             covered[who.epoch].append((who.first, who.next - 1))
             self.events += frame.events
         self._check(order, covered)
@@ -174,7 +177,7 @@ class Account:
         for start in self.starts:
             assert (start.previous_epoch, start.previous_last) == (before, last), "an EpochStart does not fit what came before"
             expected = 0
-            for first, end in covered[start.epoch]:
+            for first, end in sorted(covered[start.epoch]):
                 assert first == expected, f"epoch {start.epoch}: {first} follows {expected - 1}"
                 expected = end + 1
             before, last = start.epoch, expected - 1 if expected else None

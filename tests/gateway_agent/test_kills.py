@@ -23,7 +23,7 @@ def test_an_agent_killed_again_and_again_delivers_every_event_of_a_driver_once(
     configuration: Callable[[str], Path], broker_url: str, seed: int
 ) -> None:
     """Guarantee: after removing frames sent twice, which are byte for byte equal, every event is there exactly once."""
-    count = 4_000
+    count = 12_000
     file = configuration(
         f"""
         [applications.counter]
@@ -33,9 +33,12 @@ def test_an_agent_killed_again_and_again_delivers_every_event_of_a_driver_once(
     )
     moments = random.Random(seed)
     killed_at_work = 0
-    for _ in range(6):
+    for attempt in range(8):
         with agent(file) as running:
-            time.sleep(0.25 + moments.random() * 0.8)
+            if attempt % 2:
+                # Every other time it is at work; else it may be anywhere on the way there.
+                running.wait_for("counter", "running")
+            time.sleep(moments.random() * 0.4)
             child = running.application("counter")
             running.kill()
             killed_at_work += bool(child and child["state"] == "running")
@@ -63,7 +66,7 @@ def test_a_driver_whose_process_dies_again_and_again_emits_every_event_once(
         """
         [applications.counter]
         driver = "tests.gateway_agent.probes:Counter"
-        settings = { count = 1200, batch = 20, die = 15 }
+        settings = { count = 1200, batch = 20, die = 15, pause = 0.005 }
         restart = { first_pause = 0.01, longest_pause = 0.05, failures = 1000 }
         """
     )

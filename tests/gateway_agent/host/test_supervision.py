@@ -1,4 +1,4 @@
-"""Applications under supervision, with real processes: what fails is started again, what hangs is killed, what is wrong is told."""
+"""Supervision of real processes: what fails is started again, what hangs is killed, what is wrong is told."""
 
 from __future__ import annotations
 
