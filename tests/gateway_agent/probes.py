@@ -147,6 +147,7 @@ class Actuator(Driver[msgspec.Struct]):
 
     def run(self, context: Context) -> None:
         self._context = context
+        context.emit("fan-1", "state", value=False)
         while context.sleep(60):
             pass
 
