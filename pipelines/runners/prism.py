@@ -22,6 +22,8 @@ from telemetry.logs import logger
 
 #: Without it Prism splits slow bundles in the middle of a key and loses state updates.
 EXPERIMENTS: Final = ("prism_disable_sdf_split",)
+#: Names a Prism binary of one's own.
+VARIABLE: Final = "IOTCLOUD_PRISM"
 _START_SECONDS: Final = 20.0
 _STOP_SECONDS: Final = 3.0
 
@@ -31,13 +33,17 @@ class PrismFailed(IoTCloudError):
 
 
 def find_prism(given: str | None = None, environment: Mapping[str, str] | None = None) -> Path:
-    """The Prism binary: ``given``, on PATH, or in the cache. Raises `ConfigurationError` that says how to get one."""
+    """The Prism binary: ``given``, that of the variable `VARIABLE`, in the cache, or on PATH.
+
+    Raises `ConfigurationError` that says how to get one.
+    """
     environment = os.environ if environment is None else environment
-    if given:
-        path = Path(given).expanduser()
-        if not (path.is_file() and os.access(path, os.X_OK)):
-            raise ConfigurationError(f"--prism_location {given}: no program is there", remedy="give the path of the Prism binary")
-        return path.resolve()
+    for said, named in (("--prism_location", given), (VARIABLE, environment.get(VARIABLE))):
+        if named:
+            path = Path(named).expanduser()
+            if not (path.is_file() and os.access(path, os.X_OK)):
+                raise ConfigurationError(f"{said} {named}: no program is there", remedy="give the path of the Prism binary")
+            return path.resolve()
     on_path = shutil.which("prism", path=environment.get("PATH"))
     candidates = [cached_prism(environment), *([Path(on_path)] if on_path else [])]
     for path in candidates:
@@ -45,7 +51,7 @@ def find_prism(given: str | None = None, environment: Mapping[str, str] | None =
             return path.resolve()
     raise ConfigurationError(
         f"Prism {beam_version}, the embedded streaming runner, was not found: not on PATH, not at {candidates[0]}",
-        remedy=f"run './dev doctor', or 'go install github.com/apache/beam/sdks/v2/go/cmd/prism@v{beam_version}',"
+        remedy=f"run './dev demo' once, which gets or builds it, or 'go install github.com/apache/beam/sdks/v2/go/cmd/prism@v{beam_version}',"
         " and pass --prism_location PATH",
     )
 
