@@ -67,6 +67,8 @@ class Agent:
     def start(self) -> None:
         for publisher in self._publishers.values():
             publisher.start()
+        for name, frames in self.outbox.stranded().items():
+            self._log.warning("frames wait for a transport that is not configured any more", transport=name, frames=frames)
         self.commands.start()
         self.fleet.start()
         self._log.info("started", epoch=self.outbox.epoch, applications=len(self._config.applications))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from gateway_agent.config import Loaded
 from gateway_agent.find import channel_schema, find_driver, make_driver
 from gateway_agent.host.messages import ChannelSpec, Hello
@@ -12,6 +14,9 @@ from schemas.errors import ConfigurationError, IoTCloudError
 def check_application(loaded: Loaded, name: str) -> list[str]:
     """Its topics. Imports the driver. Raises `IoTCloudError` with file, line and field of what is wrong."""
     section = loaded.config.applications[name]
+    folder = str(loaded.path.parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # as in the application's own process
     try:
         driver_class = find_driver(section.driver)
     except ConfigurationError as error:

@@ -7,7 +7,7 @@ from typing import Final
 
 from brokers import Broker
 from gateway_agent.config import ChannelSection, Loaded, nearest
-from gateway_agent.host.application import Wiring, routes
+from gateway_agent.host.application import Wiring
 from gateway_agent.host.messages import MAX_BATCH_BYTES, ChannelSpec, Hello
 from gateway_agent.outbox import Route
 from schemas import rpc
@@ -42,7 +42,7 @@ def wire(loaded: Loaded, application: str, hello: Hello, brokers: Mapping[str, B
             limits.append(limit - _AROUND)
         routing[channel.name] = _route(loaded, application, channel, transport, min(MAX_BYTES, limit or MAX_BYTES))
     return Wiring(
-        route=routes(routing),
+        route=_remembered(routing),
         single=tuple(name for name, one in sections.items() if one.grouping == "single"),
         max_event_bytes=min(limits),
     )
@@ -93,5 +93,18 @@ def _route(
     def route(device: str) -> Route:
         topic = event_topic(config.gateway.site, application, channel.name, device=device or None)
         return Route(topic, transport, schema, section.when_full or config.outbox.when_full, max_frame_bytes)
+
+    return route
+
+
+def _remembered(of: Mapping[str, Callable[[str], Route]]) -> Callable[[str, str], Route]:
+    """The route of a channel's device, remembered: asked for every batch."""
+    known: dict[tuple[str, str], Route] = {}
+
+    def route(channel: str, device: str) -> Route:
+        found = known.get((channel, device))
+        if found is None:
+            found = known[channel, device] = of[channel](device)
+        return found
 
     return route

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from brokers.backoff import Backoff
 from gateway_agent.host.life import HUNG_AFTER, Life, Outcome
@@ -17,6 +17,10 @@ from gateway_agent.outbox.queue import Done
 from schemas.errors import ConfigurationError, IoTCloudError
 from schemas.rpc import ApplicationState
 from telemetry.logs import logger
+
+#: Lines of log that a driver may write within so many seconds; what is more is counted.
+_MAX_LINES: Final = 200
+_LINES_WITHIN: Final = 10.0
 
 
 class Accepting(Protocol):
@@ -104,6 +108,8 @@ class Application:
         self._refused = ""
         self._unsettled = 0
         self._settled = threading.Condition()
+        self._lines = 0
+        self._lines_since = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"app-{start.application}", daemon=True)
 
     @property
@@ -196,6 +202,14 @@ class Application:
                     self._status.devices.setdefault(device, set()).add(channel)
 
     def on_line(self, line: Line) -> None:
+        now = time.monotonic()
+        if now - self._lines_since > _LINES_WITHIN:
+            if self._lines > _MAX_LINES:
+                self._log.warning("lines were left out", lines=self._lines - _MAX_LINES)
+            self._lines, self._lines_since = 0, now
+        self._lines += 1
+        if self._lines > _MAX_LINES:
+            return
         fields: dict[str, Any] = {key: value for key, value in line.fields.items() if key not in ("event", "level")}
         getattr(self._log, line.level)(line.event, **fields)
 
@@ -278,16 +292,3 @@ class Application:
     def _set_state(self, state: ApplicationState, detail: str) -> None:
         with self._lock:
             self._status.state, self._status.detail = state, detail
-
-
-def routes(of: Mapping[str, Callable[[str], Route]]) -> Callable[[str, str], Route]:
-    """The route of a channel's device, remembered: asked for every batch."""
-    known: dict[tuple[str, str], Route] = {}
-
-    def route(channel: str, device: str) -> Route:
-        found = known.get((channel, device))
-        if found is None:
-            found = known[channel, device] = of[channel](device)
-        return found
-
-    return route

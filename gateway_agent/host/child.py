@@ -85,6 +85,7 @@ class Child:
         return self._drive(driver, context)
 
     def _make(self, start: Start) -> tuple[Driver[Any], ChildContext]:
+        sys.path.append(start.folder)  # drivers may stand beside the configuration
         driver_class = find_driver(start.driver)
         driver = make_driver(
             driver_class, start.settings, origin=start.origin, application=start.application, lines=_lines(start.origin)

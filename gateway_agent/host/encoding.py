@@ -21,6 +21,8 @@ Encoder = Callable[[str, int, Mapping[str, Any]], bytes]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_EARLIEST: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LATEST: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 #: Doubled times from 1978 to 3111 take eight groups of seven bits.
 _EIGHT_GROUPS: Final = range(1 << 49, 1 << 56)
 _MAX_DEVICES: Final = 10_000
@@ -29,13 +31,16 @@ _FLOAT: Final = struct.Struct("<f").pack
 
 
 def microseconds(time: datetime | int) -> int:
-    """µs since 1970, UTC. Raises `SchemaError` for a datetime without a time zone."""
+    """µs since 1970, UTC. Raises `SchemaError` for a datetime without a time zone, and outside the years 1 to 9999."""
     if isinstance(time, datetime):
         if time.tzinfo is None:
             raise SchemaError(f"event_time {time.isoformat()} has no time zone", remedy="give an aware datetime or µs since 1970")
         return (time - _EPOCH) // _MICROSECOND
-    if not isinstance(time, int) or isinstance(time, bool) or not -(1 << 63) <= time < 1 << 63:
+    if not isinstance(time, int) or isinstance(time, bool):
         raise SchemaError(f"event_time {time!r} is no time", remedy="give an aware datetime or µs since 1970")
+    # Avro's readers make datetimes of times: one that is none would make its whole frame unreadable.
+    if not _EARLIEST <= time <= _LATEST:
+        raise SchemaError(f"event_time {time} is outside the years 1 to 9999", remedy="it counts µs since 1970")
     return time
 
 
@@ -47,6 +52,7 @@ def event_encoder(schema: EventSchema, channel: str) -> Encoder:
     packers = [(field["name"], _PACKERS.get(field["type"]) if isinstance(field["type"], str) else None) for field in fields]
     flat = [(name, pack) for name, pack in packers if pack is not None]
     encode_flat = len(flat) == len(packers)
+    only, pack_only = flat[0] if len(flat) == 1 else ("", None)
     end = encode_string(channel)
     heads: dict[str, bytes] = {}
 
@@ -80,6 +86,8 @@ def event_encoder(schema: EventSchema, channel: str) -> Encoder:
         else:
             stamp = encode_long(time)
         try:
+            if pack_only is not None:
+                return head + stamp + pack_only(values[only])
             return head + stamp + b"".join([pack(values[name]) for name, pack in flat])
         except (struct.error, TypeError, ValueError, AttributeError, OverflowError):
             raise _misfit(schema, channel, flat, values) from None

@@ -86,6 +86,8 @@ class Life:
                 [sys.executable, "-m", "gateway_agent.host.child", str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                # What a driver prints is log, not output of the agent.
+                stdout=2,
                 env=_environment(),
             )
         except OSError as error:

@@ -51,6 +51,7 @@ class Outbox:
             if isinstance(error, sqlite3.DatabaseError):
                 raise failure(self.path, error) from error
             raise
+        self._transports = frozenset(transports)
         self._log = logger("outbox")
         self._books = threading.Lock()
         self._committed = threading.Condition()
@@ -141,6 +142,14 @@ class Outbox:
         """Application, device and channel of all that were ever emitted on."""
         with self._books:
             return self._ledger.connection.execute("SELECT application, device, channel FROM devices").fetchall()
+
+    def stranded(self) -> dict[str, int]:
+        """Frames that wait for transports which nobody publishes to now, by their names."""
+        with self._books:
+            rows = self._ledger.connection.execute(
+                "SELECT t.name, count(f.id) FROM transports t JOIN frames f ON f.transport = t.id GROUP BY t.id"
+            ).fetchall()
+        return {name: count for name, count in rows if name not in self._transports}
 
     def status(self) -> OutboxState:
         """As of the last transaction."""

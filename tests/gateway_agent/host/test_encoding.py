@@ -104,7 +104,7 @@ def test_times_of_any_zone_become_microseconds(time: datetime, hours: int) -> No
     assert datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds(aware)) == aware
 
 
-@pytest.mark.parametrize("time", [datetime(2020, 1, 1), "2020-01-01", 1.5, True, 1 << 63, -(1 << 63) - 1])  # noqa: DTZ001
+@pytest.mark.parametrize("time", [datetime(2020, 1, 1), "2020-01-01", 1.5, True, 1 << 58, -(1 << 63)])  # noqa: DTZ001
 def test_what_is_no_time_is_refused(time: Any) -> None:
     with pytest.raises(SchemaError, match="event_time"):
         microseconds(time)
