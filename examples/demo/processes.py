@@ -42,8 +42,7 @@ class Process:
         self._process = self._start()
         self._wanted = True
         self._changed = threading.Condition()
-        self._watcher = threading.Thread(target=self._watch, name=f"watch-{name}", daemon=True)
-        self._watcher.start()
+        self._begin_watching()
 
     @property
     def pid(self) -> int:
@@ -52,6 +51,14 @@ class Process:
     def restart_with(self, command: Sequence[str]) -> None:
         """Use another command when it must be started again."""
         self._command = list(command)
+
+    def start_again(self) -> None:
+        """Start it after `stop`, as if it had died."""
+        with self._changed:
+            self._wanted = True
+            self.restarts += 1
+            self._process = self._start()
+        self._begin_watching()
 
     def healthy(self) -> None:
         """It has done something useful since it was started: earlier deaths count no longer."""
@@ -87,6 +94,9 @@ class Process:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait(timeout=10)
+
+    def _begin_watching(self) -> None:
+        threading.Thread(target=self._watch, name=f"watch-{self.name}", daemon=True).start()
 
     def _start(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:

@@ -160,13 +160,18 @@ class Demonstration:
     @staticmethod
     def _is_over(gateway: dict[str, Any], pipeline: dict[str, Any]) -> bool:
         ended = all(application(gateway, name)["state"] in ("stopped", "failed") for name in ("wsn", "capture"))
-        return ended and not any(counts.buffered for counts in topic_counts(gateway).values()) and bool(pipeline["caught_up"])
+        published = not any(counts.buffered for counts in topic_counts(gateway).values())
+        return ended and published and pipeline["phase"] == "running" and bool(pipeline["caught_up"])
 
     def _close(self) -> None:
         """Stop the pipeline, which closes its windows; then wait for the commands that this may have caused."""
         self._phase = "closing windows"
         self._look()
-        self._processes["pipeline"].stop(deadline=_STOP)
+        while self._processes["pipeline"].stop(deadline=_STOP) != 0:
+            # It died before it had closed its windows. The one after it does, while the gateway can still take commands.
+            self._processes["pipeline"].start_again()
+            self._replay()
+            self._phase = "closing windows"
         deadline = time.monotonic() + _COMMANDS
         while time.monotonic() < deadline:
             self._look()
