@@ -58,7 +58,9 @@ def machine() -> dict[str, Any]:
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        cpu = next((line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")), cpu)
+        cpu = next(
+            (line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")), cpu
+        )
     cores = info.read_text().count("processor\t") if info.exists() else None
     return {"cpu": cpu, "cores": cores, "python": platform.python_version(), "system": platform.system()}
 

@@ -9,7 +9,7 @@ import msgspec
 
 from schemas.errors import ConfigurationError
 from schemas.registry import EventSchema, Schemas, load_event_schema
-from settings import Seconds, load
+from settings import Bytes, Seconds, load
 from transforms.windows import WindowSpec, check_windows
 
 
@@ -43,6 +43,8 @@ class SourceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     future: Seconds = Seconds(300)
     #: How often a partition that has been read to its end is looked at.
     poll: Seconds = Seconds(0.02)
+    #: How much is read and decoded at once, at most.
+    block_bytes: Bytes = Bytes(1_100_000)
 
 
 class CommandsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -22,7 +22,7 @@ from pipelines.realtime import Realtime
 from pipelines.resume import resume
 from pipelines.runners.choice import check_streaming, ready_runner
 from pipelines.runners.prism import find_prism
-from pipelines.running import Signals, quiet_workers, run_to_end
+from pipelines.running import Signals, quiet_workers, run_to_end, submit
 from pipelines.session import Session, close_session, open_session
 from pipelines.sinks import check_sinks, close_sinks, with_sink
 from pipelines.sources.discovery import Source
@@ -134,7 +134,7 @@ def run(plan: Plan) -> int:
                 open_commands(realtime.commands)
                 stack.callback(close_commands, realtime.commands)
         corrector = _corrector(plan, realtime, state, session)
-        result = pipeline.run()
+        result = submit(pipeline, runner.process)
         reporter = Reporter(status)
         stack.callback(reporter.close)
         with signals.installed():
@@ -163,6 +163,7 @@ def _realtime(plan: Plan, job: str, state: JobState | None) -> Realtime:
         watermarks=begin.watermarks,
         until_end=plan.options.until_end,
         poll=round(source.poll * 1e6),
+        block_bytes=max(1, source.block_bytes),
         group=plan.options.group,
     )
     return Realtime(

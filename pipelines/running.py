@@ -21,10 +21,11 @@ from telemetry.logs import logger
 
 _LOOK_SECONDS: Final = 0.05
 #: How long what was read before a drain may take to get through the sinks.
-_SETTLE_SECONDS: Final = 10.0
+_SETTLE_SECONDS: Final = 60.0
 #: How long nothing may change before a drained job counts as settled.
 _STILL_SECONDS: Final = 0.6
 _CANCEL_SECONDS: Final = 10.0
+_AGAIN: Final = "start the job again: with --state it resumes where it was"
 
 
 class JobFailed(IoTCloudError):
@@ -70,6 +71,33 @@ class _Waiter(threading.Thread):
             self.error = error
 
 
+def submit(pipeline: Any, runner: subprocess.Popen[bytes] | None) -> Any:
+    """Submit a job and return its result. Raises `JobFailed` when the runner dies meanwhile: a call to it would wait for ever."""
+    submitting = _Submission(pipeline)
+    submitting.start()
+    while submitting.is_alive():
+        submitting.join(_LOOK_SECONDS)
+        if submitting.is_alive() and runner is not None and runner.poll() is not None:
+            raise JobFailed(f"the runner ended with {runner.returncode} while the job was starting", remedy=_AGAIN)
+    if submitting.error is not None:
+        raise submitting.error
+    return submitting.result
+
+
+class _Submission(threading.Thread):
+    def __init__(self, pipeline: Any) -> None:
+        super().__init__(name="submit", daemon=True)
+        self._pipeline = pipeline
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.result = self._pipeline.run()
+        except BaseException as error:  # noqa: BLE001  (raised again where it was asked for)
+            self.error = error
+
+
 def run_to_end(
     result: Any,
     session: Session,
@@ -91,7 +119,7 @@ def run_to_end(
         if runner is not None and runner.poll() is not None:
             raise JobFailed(
                 f"the runner ended with {runner.returncode} while the job was running",
-                remedy="start the job again: with --state it resumes where it was",
+                remedy=_AGAIN,
             )
         if signals.received:
             _drain(result, waiter, session, status, signals, close=close_on_drain)
@@ -115,7 +143,12 @@ def _drain(result: Any, waiter: _Waiter, session: Session, status: Status, signa
         session.stopping.set()
         _settle(
             waiter,
-            lambda: (session.credit.used, session.counts.watermark, session.counts.job(), session.counts.topics()),
+            lambda: (
+                session.credit.used + session.writing.value,
+                session.counts.watermark,
+                session.counts.job(),
+                session.counts.topics(),
+            ),
             signals,
         )
         _check(waiter)

@@ -51,6 +51,22 @@ class Credit:
             self._used -= sent
 
 
+class Gauge:
+    """A number that several threads raise and lower."""
+
+    def __init__(self) -> None:
+        self._value = 0
+        self._lock = threading.Lock()
+
+    @property
+    def value(self) -> int:
+        return self._value
+
+    def add(self, number: int) -> None:
+        with self._lock:
+            self._value += number
+
+
 class Session:
     """See the module. All methods may be called from any thread."""
 
@@ -58,6 +74,8 @@ class Session:
         self.credit = Credit(credit)
         self.clocks = PartitionClocks()
         self.counts = Counts()
+        #: Bundles that write rows, or may come to, and have not ended.
+        self.writing = Gauge()
         #: Sources stop where they are, and keep their watermark.
         self.stopping = threading.Event()
         #: Sources read to the end there is, then say that nothing more will come.

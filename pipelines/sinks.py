@@ -9,10 +9,10 @@ from typing import Any
 import apache_beam as beam
 import polars as pl
 
-from pipelines.session import session_of
+from pipelines.session import Session, session_of
 from schemas.errors import IoTCloudError
 from storage import Sink, open_sink
-from storage.tables import DEAD_LETTERS, GAPS
+from storage.tables import DEAD_LETTERS, GAPS, table_named
 from transforms.admit import DeadLetter, GapRow
 
 
@@ -27,6 +27,7 @@ class WriteRows(beam.DoFn):
 
     def start_bundle(self) -> None:
         self._rows = []
+        session_of(self._job).writing.add(1)
 
     def process(self, rows: pl.DataFrame) -> Iterable[bytes]:
         if len(rows):
@@ -34,13 +35,30 @@ class WriteRows(beam.DoFn):
         return ()
 
     def finish_bundle(self) -> None:
+        session = session_of(self._job)
+        try:
+            self._write(session)
+        finally:
+            session.writing.add(-1)
+
+    def _write(self, session: Session) -> None:
         if not self._rows:
             return
         rows = pl.concat(self._rows, how="diagonal_relaxed") if len(self._rows) > 1 else self._rows[0]
         self._rows = []
+        rows = last_of_each(rows, self._table)
         for url in self._urls:
             with_sink(url).write(self._table, rows)
-        session_of(self._job).counts.add(f"rows_{self._table}", len(rows))
+        session.counts.add(f"rows_{self._table}", len(rows))
+
+
+def last_of_each(rows: pl.DataFrame, table: str) -> pl.DataFrame:
+    """Of several rows of one key the one that will stand in ``table`` in the end; all, where rows of other keys matter."""
+    known = table_named(table)
+    if known.merge == "ranges" or len(rows) < 2:
+        return rows
+    ordered = rows.sort(known.newer, maintain_order=True) if known.merge == "newer" else rows
+    return ordered.unique(known.key, keep="last", maintain_order=True)
 
 
 class Write(beam.PTransform):

@@ -2,8 +2,9 @@
 
 A runner's coder takes a list apart item by item; one bytes value crosses a stage as it is. Layout, little-endian:
 ``u32`` length of the topic in UTF-8, the topic, ``u32`` partition, ``i64`` first offset, ``i64`` next offset, ``i64``
-newest append time, ``i64`` watermark, ``u32`` number of frames, ``u32`` per frame: its length, ``u32`` per frame: its
-offset less the first, then the frames.
+newest append time, ``i64`` watermark, ``u32`` number of frames, ``u64`` size of what follows before it was compressed; then,
+compressed (LZ4 block format): ``u32`` per frame: its length, ``u32`` per frame: its offset less the first, the frames. A
+runner copies a block several times and keeps some of them; frames of measurements become a third or less.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-_FIXED: Final = struct.Struct("<IqqqqI")
+_FIXED: Final = struct.Struct("<IqqqqIQ")
 _LENGTH: Final = struct.Struct("<I")
+_CODEC: Final = "lz4_raw"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,30 +71,35 @@ def block_of(topic: str, partition: int, records: Sequence[Any], *, watermark: i
 
 def encode_block(block: Block) -> bytes:
     topic = block.topic.encode()
+    content = b"".join((block.lengths.tobytes(), block.offsets.tobytes(), block.data))
     return b"".join(
         (
             _LENGTH.pack(len(topic)),
             topic,
             _FIXED.pack(
-                block.partition, block.first_offset, block.next_offset, block.append_time, block.watermark, len(block.lengths)
+                block.partition,
+                block.first_offset,
+                block.next_offset,
+                block.append_time,
+                block.watermark,
+                len(block.lengths),
+                len(content),
             ),
-            block.lengths.tobytes(),
-            block.offsets.tobytes(),
-            block.data,
+            pa.compress(content, codec=_CODEC, asbytes=True),
         )
     )
 
 
 def decode_block(value: bytes) -> Block:
-    """The inverse of `encode_block`. Raises `ValueError` or `struct.error` for bytes that are not a block."""
+    """The inverse of `encode_block`. Raises `ValueError`, `OSError` or `struct.error` for bytes that are not a block."""
     (length,) = _LENGTH.unpack_from(value)
     start = _LENGTH.size + length
     topic = value[_LENGTH.size : start].decode()
-    partition, first, following, appended, watermark, count = _FIXED.unpack_from(value, start)
-    start += _FIXED.size
-    lengths = np.frombuffer(value, np.uint32, count, start)
-    offsets = np.frombuffer(value, np.uint32, count, start + 4 * count)
-    data = value[start + 8 * count :]
+    partition, first, following, appended, watermark, count, size = _FIXED.unpack_from(value, start)
+    content: bytes = pa.decompress(value[start + _FIXED.size :], decompressed_size=size, codec=_CODEC, asbytes=True)
+    lengths = np.frombuffer(content, np.uint32, count)
+    offsets = np.frombuffer(content, np.uint32, count, 4 * count)
+    data = content[8 * count :]
     if len(data) != int(lengths.sum(dtype=np.int64)):
         raise ValueError(f"a block of {topic!r} holds {len(data)} bytes of frames, not what its lengths say")
     return Block(topic, partition, first, following, appended, watermark, data, lengths, offsets)

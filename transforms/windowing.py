@@ -9,7 +9,7 @@ be told from it: the step's own watermark is never beyond an element that it is 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -17,7 +17,7 @@ import apache_beam as beam
 import polars as pl
 from apache_beam.coders import BytesCoder
 from apache_beam.transforms.timeutil import TimeDomain
-from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
+from apache_beam.transforms.userstate import BagStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Timestamp
 
 from transforms.admit import BEFORE_ALL, Admitted, PartitionKey, wall_clock
@@ -28,8 +28,8 @@ PARTIALS: Final = "partials"
 CORRECTIONS: Final = "corrections"
 #: Partials of a window that are kept apart before they are merged into one.
 _MOST_PARTIALS: Final = 32
-_ARMED: Final = b"a"
-_EMITTED: Final = b"e"
+_NEW: Final = b"n"
+_GIVEN: Final = b"g"
 
 
 class Correction(NamedTuple):
@@ -74,8 +74,8 @@ class AssignWindows(beam.DoFn):
 class WindowAggregates(beam.DoFn):
     """Stateful: partials by key in, data frames of whole result rows (`transforms.aggregates.ROW_TYPES`) out."""
 
+    #: Partials; each begins with whether its events have been in a row that was given out.
     STORED = BagStateSpec("partials", BytesCoder())
-    PHASE = ReadModifyWriteStateSpec("phase", BytesCoder())
     END = TimerSpec("end", TimeDomain.WATERMARK)
     CLEAR = TimerSpec("clear", TimeDomain.WATERMARK)
 
@@ -89,28 +89,27 @@ class WindowAggregates(beam.DoFn):
         element: tuple[str, bytes],
         time: Timestamp = beam.DoFn.TimestampParam,
         stored: Any = beam.DoFn.StateParam(STORED),
-        phase: Any = beam.DoFn.StateParam(PHASE),
         end: Any = beam.DoFn.TimerParam(END),
         clear: Any = beam.DoFn.TimerParam(CLEAR),
     ) -> Iterator[pl.DataFrame]:
         key, partial = element
         window, start = self._window(key)
         closes = start + window.size
-        stored.add(partial)
         if time.micros < closes:
-            phase.write(_ARMED)
-            end.set(Timestamp(micros=closes))
+            stored.add(_NEW + partial)
+            if window.allowed_lateness:
+                end.set(Timestamp(micros=closes))
             clear.set(Timestamp(micros=closes + window.allowed_lateness))
             self._keep_few(key, stored)
             return
-        now = phase.read()
-        if now == _EMITTED:
-            yield self._emit(key, stored, LATE)
-        elif not now:
+        before = list(stored.read())
+        stored.add(_NEW + partial)
+        if not before:
             # The first of its window, and late. The timer holds the watermark where this element has it.
-            phase.write(_ARMED)
             end.set(time)
             clear.set(Timestamp(micros=closes + window.allowed_lateness))
+        elif _given(before):
+            yield self._emit(key, [*before, _NEW + partial], stored, LATE)
 
     @on_timer(END)
     def on_end(
@@ -118,48 +117,43 @@ class WindowAggregates(beam.DoFn):
         key: str = beam.DoFn.KeyParam,
         time: Timestamp = beam.DoFn.TimestampParam,
         stored: Any = beam.DoFn.StateParam(STORED),
-        phase: Any = beam.DoFn.StateParam(PHASE),
     ) -> Iterator[pl.DataFrame]:
-        if phase.read() != _ARMED:
-            return
-        window, start = self._window(key)
-        phase.write(_EMITTED)
-        yield self._emit(key, stored, ON_TIME if time.micros <= start + window.size else LATE)
+        parts = list(stored.read())
+        if _waiting(parts):
+            window, start = self._window(key)
+            yield self._emit(key, parts, stored, ON_TIME if time.micros <= start + window.size else LATE)
 
     @on_timer(CLEAR)
-    def on_clear(
-        self,
-        key: str = beam.DoFn.KeyParam,
-        stored: Any = beam.DoFn.StateParam(STORED),
-        phase: Any = beam.DoFn.StateParam(PHASE),
-    ) -> Iterator[pl.DataFrame]:
-        # Some runners fire this timer before the other.
-        if phase.read() == _ARMED:
-            yield self._emit(key, stored, ON_TIME)
+    def on_clear(self, key: str = beam.DoFn.KeyParam, stored: Any = beam.DoFn.StateParam(STORED)) -> Iterator[pl.DataFrame]:
+        parts = list(stored.read())
+        # Some runners fire this timer before the other; and windows that take no late events have this one alone.
+        if _waiting(parts):
+            yield self._rows(key, merge([unpack(part[1:]) for part in parts]), LATE if _given(parts) else ON_TIME)
         stored.clear()
-        phase.clear()
         self._pending.pop(key, None)
 
-    def _emit(self, key: str, stored: Any, pane: str) -> pl.DataFrame:
+    def _emit(self, key: str, parts: Sequence[bytes], stored: Any, pane: str) -> pl.DataFrame:
+        merged = merge([unpack(part[1:]) for part in parts])
+        stored.clear()
+        stored.add(_GIVEN + pack(merged))
+        self._pending.pop(key, None)
+        return self._rows(key, merged, pane)
+
+    def _rows(self, key: str, merged: pl.DataFrame, pane: str) -> pl.DataFrame:
         window, start = self._window(key)
-        merged = self._merge(key, stored)
         return rows(merged, window, start, pane=pane, updated_at=self._clock())
 
     def _keep_few(self, key: str, stored: Any) -> None:
         pending = self._pending.get(key, 0) + 1
         self._pending[key] = pending
         if pending >= _MOST_PARTIALS:
-            self._merge(key, stored)
-            self._pending[key] = 0
-
-    def _merge(self, key: str, stored: Any) -> pl.DataFrame:
-        parts = list(stored.read())
-        merged = merge([unpack(part) for part in parts])
-        if len(parts) > 1:
+            parts = list(stored.read())
             stored.clear()
-            stored.add(pack(merged))
-        self._pending.pop(key, None)
-        return merged
+            for kind in (_GIVEN, _NEW):
+                same = [unpack(part[1:]) for part in parts if part[:1] == kind]
+                if same:
+                    stored.add(kind + pack(merge(same)))
+            self._pending[key] = 0
 
     def _window(self, key: str) -> tuple[WindowSpec, int]:
         name, start, _ = key.rsplit("|", 2)
@@ -217,6 +211,14 @@ def _sharded(partial: pl.DataFrame, shards: int) -> Iterator[tuple[int, pl.DataF
         part = partial.filter(numbers == shard)
         if len(part):
             yield shard, part
+
+
+def _waiting(parts: Sequence[bytes]) -> bool:
+    return any(part[:1] == _NEW for part in parts)
+
+
+def _given(parts: Sequence[bytes]) -> bool:
+    return any(part[:1] == _GIVEN for part in parts)
 
 
 def _itself(element: tuple[str, bytes]) -> tuple[str, bytes]:

@@ -51,8 +51,8 @@ def find_prism(given: str | None = None, environment: Mapping[str, str] | None =
             return path.resolve()
     raise ConfigurationError(
         f"Prism {beam_version}, the embedded streaming runner, was not found: not on PATH, not at {candidates[0]}",
-        remedy=f"run './dev demo' once, which gets or builds it, or 'go install github.com/apache/beam/sdks/v2/go/cmd/prism@v{beam_version}',"
-        " and pass --prism_location PATH",
+        remedy="run './dev demo' once, which gets or builds it, or"
+        f" 'go install github.com/apache/beam/sdks/v2/go/cmd/prism@v{beam_version}', and pass --prism_location PATH",
     )
 
 

@@ -157,6 +157,8 @@ class _Pull:
                 self._finish()
                 return
             if self._session.stopping.is_set():
+                # What was read before has its say: windows it completes are written.
+                self._tell()
                 self._pause(200_000)
                 return
             granted = self._session.credit.take(self._settings.block_bytes)

@@ -9,7 +9,6 @@ from typing import Any
 import apache_beam as beam
 import polars as pl
 import pytest
-from apache_beam.coders import BytesCoder
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.window import FixedWindows, SlidingWindows, TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
@@ -124,12 +123,10 @@ def at_least_one(number: int) -> None:
 
 
 class State:
-    """State and timers of one key, as a runner keeps them."""
+    """The bag of one key, as a runner keeps it."""
 
     def __init__(self) -> None:
         self.bag: list[bytes] = []
-        self.value: bytes | None = None
-        self.timers: dict[str, int] = {}
 
     def add(self, value: bytes) -> None:
         self.bag.append(value)
@@ -139,20 +136,6 @@ class State:
 
     def clear(self) -> None:
         self.bag = []
-
-
-class Phase:
-    def __init__(self) -> None:
-        self.value: bytes | None = None
-
-    def read(self) -> bytes | None:
-        return self.value
-
-    def write(self, value: bytes) -> None:
-        self.value = BytesCoder().decode(BytesCoder().encode(value))
-
-    def clear(self) -> None:
-        self.value = None
 
 
 class Timer:
@@ -170,22 +153,22 @@ class Window:
         self.window = window
         self.key = f"{window.name}|0|0"
         self.step = WindowAggregates((window,), clock=lambda: 7)
-        self.stored, self.phase, self.end, self.clear = State(), Phase(), Timer(), Timer()
+        self.stored, self.end, self.clear = State(), Timer(), Timer()
 
     def take(self, values: list[float], *, watermark: int) -> list[dict[str, Any]]:
         partial = next(
             part for _, start, part in partials_of(columns([(1, "d", "c", v) for v in values]), (self.window,)) if start == 0
         )
         time = Timestamp(micros=watermark)
-        return rows(self.step.process((self.key, pack(partial)), time, self.stored, self.phase, self.end, self.clear))
+        return rows(self.step.process((self.key, pack(partial)), time, self.stored, self.end, self.clear))
 
     def fire(self) -> list[dict[str, Any]]:
         assert self.end.time is not None
         time, self.end.time = Timestamp(micros=self.end.time), None
-        return rows(self.step.on_end(self.key, time, self.stored, self.phase))
+        return rows(self.step.on_end(self.key, time, self.stored))
 
     def forget(self) -> list[dict[str, Any]]:
-        return rows(self.step.on_clear(self.key, self.stored, self.phase))
+        return rows(self.step.on_clear(self.key, self.stored))
 
 
 def rows(tables: Any) -> list[dict[str, Any]]:
@@ -232,6 +215,15 @@ def test_a_runner_that_clears_first_loses_nothing() -> None:
     window.take([1.0], watermark=BEFORE_ALL)
     assert seen(window.forget()) == [(1, 1.0, ON_TIME)]
     assert window.fire() == []
+
+
+def test_a_window_that_takes_no_late_events_needs_one_timer() -> None:
+    window = Window(WindowSpec("w", 10 * SECOND, 10 * SECOND))
+    window.take([1.0], watermark=BEFORE_ALL)
+    assert window.end.time is None
+    assert window.clear.time == 10 * SECOND
+    assert seen(window.forget()) == [(1, 1.0, ON_TIME)]
+    assert window.stored.bag == []
 
 
 def test_many_partials_are_kept_as_few() -> None:

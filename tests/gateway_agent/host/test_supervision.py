@@ -98,6 +98,7 @@ def test_what_fails_again_and_again_is_given_up_and_reported(outbox: Outbox) -> 
         status = wait_for(application, "failed")
         assert "failed 4 times in 300 s" in status.detail
         assert "RuntimeError: it has come loose (probes.py:" in status.detail
+        eventually(lambda: len(reports) == 4)
         assert [kind for kind, _ in reports] == ["application_restarting"] * 3 + ["application_failed"]
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sqlite3
 import time
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ import pytest
 
 from brokers import Message, connect
 from schemas.frame import encode_frame
-from tests.pipelines.fleet import READING, TOPICS, Fleet, difference, fleet, pieces, rows_of
-from tests.pipelines.system.job import Job, ends
+from tests.pipelines.fleet import READING, START, TOPICS, Fleet, difference, fleet, pieces, rows_of
+from tests.pipelines.system.job import PIPELINE, Job, ends
 
 pytestmark = pytest.mark.slow
 SIZES = ((10, 10), (30, 10))
@@ -88,6 +89,40 @@ def test_a_job_that_waits_for_its_topics_writes_corrections_and_drains(tmp_path:
     assert job.run("--until-end") == 0, job.log()
     check(job, sent)
     assert counted([reason for (reason,) in query(job.results, "SELECT reason FROM dead_letters")], "too-late") == 1
+
+
+def test_windows_wait_for_the_slowest_partition_and_are_written_once(tmp_path: Path) -> None:
+    """One topic is read at once, the other in many small blocks: no window closes before both have passed it."""
+    publisher = connect(f"local:{tmp_path}/log").publisher()
+    sent = Fleet()
+    for topic, number, padding in ((TOPICS[0], 1, 0), (TOPICS[1], 10, 300)):
+        for second in range(1_000):
+            for gateway in range(number):
+                event = {
+                    "gateway": f"gateway-{gateway}",
+                    "epoch": 1,
+                    "seq": second,
+                    "gateway_time": START,
+                    "device": f"device-{gateway}-" + "x" * padding,
+                    "channel": topic.rpartition(".")[2],
+                    "event_time": START + timedelta(seconds=second),
+                    "value": float(second),
+                }
+                sent.counted.append(event)
+                sent.messages.append(Message(topic, event["gateway"], encode_frame(READING, [event])))
+    publisher.publish(sent.messages)
+    job = Job(tmp_path, TOPICS, PIPELINE.replace("[source]", '[source]\nblock_bytes = "20kB"'))
+    job.start("--credit", "100000")
+    job.wait_for(lambda status: status["caught_up"] and status["totals"]["events"] == len(sent.counted))
+    job.terminate()
+    assert job.wait() == 0, job.log()
+    rows, late = rows_of(job.results)
+    expected = sent.windows(SIZES)
+    assert len(rows) > len(expected) * 0.9
+    assert difference(rows, {key: expected[key] for key in rows}) == []
+    assert late == 0
+    status = json.loads(next(line for line in reversed(job.log().splitlines()) if '"event": "status"' in line))
+    assert status["rows"] == len(rows)
 
 
 @pytest.mark.parametrize("victim", ["job", "runner"])
