@@ -116,7 +116,10 @@ class Context(Protocol):
         """Emit events in one go: faster, and together in one transaction, if they are not more than fit into one."""
 
     def together(self) -> AbstractContextManager[None]:
-        """What is emitted and stored inside becomes durable as a whole, or not at all. At most 4 MB."""
+        """What is emitted and stored inside becomes durable as a whole, or not at all: not after an exception, say.
+
+        At most 4 MB. Other threads wait meanwhile.
+        """
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until all that was emitted is on the agent's disk. False after ``timeout`` seconds."""

@@ -61,7 +61,7 @@ class ChildContext:
         self._named: set[tuple[str, str]] = set()
         self._max_event_bytes = max_event_bytes
         self._state = DurableState(stored, lambda: self._outgoing.state_changed())  # noqa: PLW0108  (made one line later)
-        self._outgoing = Outgoing(send, self._state.encoded)
+        self._outgoing = Outgoing(send, self._state)
         self._stopping = threading.Event()
         self._log = ChildLog(send)
         #: When the driver used its context last, by the monotonic clock.

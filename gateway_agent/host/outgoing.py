@@ -7,7 +7,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from gateway_agent.driver import Stopped
 from gateway_agent.host.messages import MAX_BATCH_BYTES, MAX_BATCHES, MAX_BYTES, Events, Group
@@ -19,10 +20,32 @@ _FULL_BYTES: Final = 128 * 1024
 _AGE: Final = 0.005
 
 
-class Outgoing:
-    """Collects events into batches. ``send`` sends one; ``state`` gives the state to go with it, or None if it is the same."""
+class Durable(Protocol):
+    """The state that goes with a batch; it can be put back to what it was."""
 
-    def __init__(self, send: Callable[[Events], None], state: Callable[[], bytes | None]) -> None:
+    def encoded(self) -> bytes: ...
+
+    def remember(self) -> object: ...
+
+    def put_back(self, remembered: object) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """How much there was when `together` began."""
+
+    lengths: dict[tuple[str, str], int]
+    events: int
+    bytes: int
+    devices: int
+    dirty: bool
+    state: object
+
+
+class Outgoing:
+    """Collects events into batches. ``send`` sends one, with the ``state`` if it has changed."""
+
+    def __init__(self, send: Callable[[Events], None], state: Durable) -> None:
         self._send = send
         self._state = state
         #: Held by the thread that emits; for the whole of `together`.
@@ -70,17 +93,23 @@ class Outgoing:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What is added inside goes into one batch. Inside of another it is part of that."""
+        """What is added inside goes into one batch; after an exception nothing of it. Inside of another it is part of that."""
         with self._gate:
-            if not self._depth and self._bytes > MAX_BATCH_BYTES // 2:
+            if self._depth:
+                yield
+                return
+            if self._bytes > MAX_BATCH_BYTES // 2:
                 self._flush()
+            mark = self._mark()
             self._depth += 1
             try:
                 yield
+            except BaseException:
+                self._return_to(mark)
+                raise
             finally:
                 self._depth -= 1
-                if not self._depth:
-                    self._changed()
+                self._changed()
 
     def flush(self) -> None:
         """Send what there is, unless in the middle of `together`."""
@@ -119,12 +148,23 @@ class Outgoing:
         elif not self._some.is_set():
             self._some.set()
 
+    def _mark(self) -> _Mark:
+        lengths = {key: len(tails) for key, tails in self._groups.items()}
+        return _Mark(lengths, self._events, self._bytes, len(self._devices), self._dirty, self._state.remember())
+
+    def _return_to(self, mark: _Mark) -> None:
+        self._groups = {key: self._groups[key][:length] for key, length in mark.lengths.items()}
+        self._events, self._bytes, self._dirty = mark.events, mark.bytes, mark.dirty
+        self._seen.difference_update(self._devices[mark.devices :])
+        del self._devices[mark.devices :]
+        self._state.put_back(mark.state)
+
     def _flush(self) -> None:
         if not self._events and not self._dirty:
             return
         self._take_credit()
         groups = [Group(channel, device, tails) for (channel, device), tails in self._groups.items()]
-        self._send(Events(self._number, groups, self._state() if self._dirty else None, self._devices))
+        self._send(Events(self._number, groups, self._state.encoded() if self._dirty else None, self._devices))
         self._groups, self._devices = {}, []
         self._events = self._bytes = 0
         self._dirty = False

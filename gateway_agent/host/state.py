@@ -54,5 +54,14 @@ class DurableState(MutableMapping[str, Any]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def remember(self) -> object:
+        """What `put_back` takes."""
+        return dict(self._values), self._bytes
+
+    def put_back(self, remembered: object) -> None:
+        """Be again what it was. Tells nobody."""
+        assert isinstance(remembered, tuple)
+        self._values, self._bytes = remembered
+
     def encoded(self) -> bytes:
         return msgspec.json.encode(self._values)
