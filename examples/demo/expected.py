@@ -41,7 +41,9 @@ def readings(path: Path) -> Iterator[tuple[datetime, str, str, float]]:
                 device = f"mote-{row['mote_id']}"
                 for channel in CHANNELS:
                     with suppress(KeyError, TypeError, ValueError):
-                        yield time, device, channel, float(row[channel])
+                        value = float(row[channel])
+                        if math.isfinite(value):
+                            yield time, device, channel, value
 
 
 def windows(events: Iterable[tuple[datetime, str, str, float]], size: timedelta, every: timedelta) -> dict[Window, Statistics]:
