@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-_FIXED: Final = struct.Struct("<IqqqqIQ")
+_FIXED: Final = struct.Struct("<IqqqqIQq")
 _LENGTH: Final = struct.Struct("<I")
 _CODEC: Final = "lz4_raw"
 
@@ -72,6 +72,7 @@ def block_of(topic: str, partition: int, records: Sequence[Any], *, watermark: i
 def encode_block(block: Block) -> bytes:
     topic = block.topic.encode()
     content = b"".join((block.lengths.tobytes(), block.offsets.tobytes(), block.data))
+    packed: bytes = pa.compress(content, codec=_CODEC, asbytes=True)
     return b"".join(
         (
             _LENGTH.pack(len(topic)),
@@ -84,8 +85,9 @@ def encode_block(block: Block) -> bytes:
                 block.watermark,
                 len(block.lengths),
                 len(content),
+                len(packed),
             ),
-            pa.compress(content, codec=_CODEC, asbytes=True),
+            packed,
         )
     )
 
@@ -95,8 +97,11 @@ def decode_block(value: bytes) -> Block:
     (length,) = _LENGTH.unpack_from(value)
     start = _LENGTH.size + length
     topic = value[_LENGTH.size : start].decode()
-    partition, first, following, appended, watermark, count, size = _FIXED.unpack_from(value, start)
-    content: bytes = pa.decompress(value[start + _FIXED.size :], decompressed_size=size, codec=_CODEC, asbytes=True)
+    partition, first, following, appended, watermark, count, size, stored = _FIXED.unpack_from(value, start)
+    packed = value[start + _FIXED.size :]
+    if len(packed) != stored:
+        raise ValueError(f"a block of {topic!r} is cut: {len(packed)} bytes of {stored}")
+    content: bytes = pa.decompress(packed, decompressed_size=size, codec=_CODEC, asbytes=True)
     lengths = np.frombuffer(content, np.uint32, count)
     offsets = np.frombuffer(content, np.uint32, count, 4 * count)
     data = content[8 * count :]
