@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["tests.servers.fixtures"]
+
 # Deadlines of single examples say more about the machine than about the code.
 settings.register_profile("iotcloud", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("iotcloud")
