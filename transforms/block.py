@@ -25,7 +25,10 @@ _CODEC: Final = "lz4_raw"
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Frames ``first_offset`` to ``next_offset`` (exclusive) of a partition; offsets may have holes."""
+    """Frames ``first_offset`` to ``next_offset`` (exclusive) of a partition; offsets may have holes.
+
+    One without frames says that the partition has been quiet for longer than the bound on its disorder, or is at its end.
+    """
 
     topic: str
     partition: int
@@ -67,6 +70,12 @@ def block_of(topic: str, partition: int, records: Sequence[Any], *, watermark: i
         np.fromiter(map(len, values), np.uint32, len(values)),
         offsets.astype(np.uint32),
     )
+
+
+def quiet_block(topic: str, partition: int, offset: int, *, watermark: int) -> Block:
+    """A block without frames."""
+    nothing = np.empty(0, np.uint32)
+    return Block(topic, partition, offset, offset, 0, watermark, b"", nothing, nothing)
 
 
 def encode_block(block: Block) -> bytes:

@@ -134,9 +134,9 @@ class PartitionIdentity:
             epoch.open.sort()
         return gaps
 
-    def next_due(self) -> int | None:
-        """Event time at which `overdue` may have something to say."""
-        return min((epoch.waiting[0][2] for epoch in self._epochs.values() if epoch.waiting), default=None)
+    def settle(self) -> list[Gap]:
+        """All holes that are still open, whenever they were found: what was to fill them has had its time."""
+        return self.overdue(2**63 - 1)
 
     def forget(self, before: int) -> None:
         """Drop epochs whose newest event is older than ``before`` and that a newer epoch has followed."""

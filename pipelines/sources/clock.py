@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from schemas.errors import FrameError
@@ -36,6 +36,8 @@ class PartitionClock:
     #: It had records when it was first looked at, so it will say what time it is.
     has_records: bool = False
     finished: bool = False
+    #: It may have holes that the rest of the job waits to see filled; told that it is quiet, the job waits no longer.
+    unsettled: bool = False
 
     @property
     def follows(self) -> bool:
@@ -53,7 +55,7 @@ class PartitionClocks:
     def add(self, key: PartitionKey, *, watermark: int, has_records: bool) -> None:
         """Make a partition known before it is read. ``watermark`` is where it begins."""
         with self._lock:
-            self._clocks.setdefault(key, PartitionClock(watermark, has_records=has_records))
+            self._clocks.setdefault(key, PartitionClock(watermark, has_records=has_records, unsettled=has_records))
 
     def begin(self, key: PartitionKey) -> int:
         """Records are about to be sent on. Returns the partition's watermark, which nothing in them is to be stamped before."""
@@ -68,6 +70,7 @@ class PartitionClocks:
         with self._lock:
             clock = self._clocks[key]
             clock.caught_up = None
+            clock.unsettled = True
             if newest is not None:
                 clock.newest = newest if clock.newest is None else max(clock.newest, newest)
             return self._move(clock, disorder)
@@ -82,6 +85,15 @@ class PartitionClocks:
                 clock.watermark = max(clock.watermark, self._least(clock.watermark))
                 return clock.watermark
             return self._move(clock, disorder)
+
+    def falls_quiet(self, key: PartitionKey, *, disorder: int) -> bool:
+        """Whether nothing has come for ``disorder`` µs after it was read to its end. True once, until there are records again."""
+        with self._lock:
+            clock = self._clocks[key]
+            if not clock.unsettled or clock.caught_up is None or self._monotonic() - clock.caught_up < disorder:
+                return False
+            clock.unsettled = False
+            return True
 
     def finish(self, key: PartitionKey) -> None:
         """The partition will not be read any more."""
@@ -104,10 +116,7 @@ class PartitionClocks:
     def snapshot(self) -> dict[PartitionKey, PartitionClock]:
         """Copies of all clocks, for showing."""
         with self._lock:
-            return {
-                key: PartitionClock(clock.watermark, clock.newest, clock.caught_up, clock.has_records, clock.finished)
-                for key, clock in self._clocks.items()
-            }
+            return {key: replace(clock) for key, clock in self._clocks.items()}
 
     def _least(self, otherwise: int) -> int:
         leading = [clock.watermark for clock in self._clocks.values() if not clock.follows and not clock.finished]

@@ -24,7 +24,7 @@ from pipelines.session import Session, session_of
 from pipelines.sources.clock import BEFORE_ALL, newest_event_time
 from telemetry.logs import logger
 from transforms.admit import partition_key, wall_clock
-from transforms.block import block_of, encode_block
+from transforms.block import block_of, encode_block, quiet_block
 
 ENDLESS: Final = sys.maxsize
 
@@ -154,6 +154,7 @@ class _Pull:
         until = time.monotonic() + self._settings.bundle_seconds
         while True:
             if self.position >= self._stop:
+                yield self._quiet()
                 self._finish()
                 return
             if self._session.stopping.is_set():
@@ -169,9 +170,12 @@ class _Pull:
             if not records:
                 self._session.credit.settle(granted, 0)
                 if self._session.closing.is_set() and self._stop == ENDLESS:
+                    yield self._quiet()
                     self._finish()
                     return
                 self._session.clocks.quiet(self._key, disorder=self._settings.disorder)
+                if self._session.clocks.falls_quiet(self._key, disorder=self._settings.disorder):
+                    yield self._quiet()
                 self._tell()
                 self._pause(self._settings.poll)
                 return
@@ -211,6 +215,12 @@ class _Pull:
         self._tell()
         self.position = block.next_offset
         self.sent += 1
+        return TimestampedValue((partition_key(topic, partition), encode_block(block)), Timestamp(micros=watermark))
+
+    def _quiet(self) -> TimestampedValue:
+        topic, partition = self._key
+        watermark = self._session.clocks.begin(self._key)
+        block = quiet_block(topic, partition, self.position, watermark=watermark)
         return TimestampedValue((partition_key(topic, partition), encode_block(block)), Timestamp(micros=watermark))
 
     def _tell(self) -> None:

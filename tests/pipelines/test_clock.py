@@ -53,6 +53,22 @@ def test_a_quiet_partition_moves_at_the_pace_of_the_clock() -> None:
     assert found.read(A, 130, disorder=10) == 140
 
 
+def test_a_partition_falls_quiet_once_when_it_has_been_at_its_end_for_longer_than_the_disorder() -> None:
+    found, ticks = clocks()
+    found.add(A, watermark=BEFORE_ALL, has_records=False)
+    found.quiet(A, disorder=10)
+    ticks.now += 10
+    assert not found.falls_quiet(A, disorder=10), "it never had anything"
+    for _ in range(2):
+        found.read(A, 100, disorder=10)
+        assert not found.falls_quiet(A, disorder=10)
+        found.quiet(A, disorder=10)
+        ticks.now += 9
+        assert not found.falls_quiet(A, disorder=10)
+        ticks.now += 1
+        assert [found.falls_quiet(A, disorder=10) for _ in range(3)] == [True, False, False]
+
+
 def test_a_partition_without_events_follows_the_others_and_holds_up_none() -> None:
     found, _ = clocks()
     found.add(A, watermark=BEFORE_ALL, has_records=True)

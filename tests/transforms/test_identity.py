@@ -88,9 +88,15 @@ def test_a_hole_becomes_a_gap_only_when_it_is_older_than_the_disorder_allowed() 
     identity = PartitionIdentity()
     assert fresh(identity, [("a", 1, (0, 5)), ("a", 1, (8, 9))], newest=100)
     assert identity.overdue(99) == []
-    assert identity.next_due() == 100
     assert identity.overdue(100) == [Gap("a", 1, 5, 7, "open")]
     assert identity.overdue(1000) == []
+
+
+def test_once_a_partition_is_quiet_its_holes_are_gaps_whatever_their_time() -> None:
+    identity = PartitionIdentity()
+    assert fresh(identity, [("a", 1, (0, 5)), ("a", 1, (8, 9))], newest=2**60)
+    assert identity.settle() == [Gap("a", 1, 5, 7, "open")]
+    assert identity.settle() == []
 
 
 def test_a_frame_that_comes_late_splits_its_gap_and_the_next_closes_it() -> None:

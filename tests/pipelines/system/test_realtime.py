@@ -125,6 +125,28 @@ def test_windows_wait_for_the_slowest_partition_and_are_written_once(tmp_path: P
     assert status["rows"] == len(rows)
 
 
+def test_a_hole_is_named_and_holds_back_nothing_while_another_partition_is_years_behind(tmp_path: Path) -> None:
+    publisher = connect(f"local:{tmp_path}/log").publisher()
+
+    def reading(topic: str, gateway: str, seq: int, when: datetime) -> Message:
+        channel = topic.rpartition(".")[2]
+        event = {"gateway": gateway, "epoch": 1, "seq": seq, "gateway_time": START, "device": gateway, "channel": channel}
+        return Message(topic, gateway, encode_frame(READING, [{**event, "event_time": when, "value": 1.0}]))
+
+    job = Job(tmp_path, TOPICS)
+    publisher.publish([reading(TOPICS[0], "old", seq, datetime(2010, 5, 9, tzinfo=UTC)) for seq in range(5)])
+    job.start()
+    publisher.publish([reading(TOPICS[1], "new", seq, START + timedelta(seconds=seq)) for seq in (0, 1, 5, 6)])
+    job.wait_for(lambda status: status["totals"]["missing"] == 3)
+    publisher.publish([reading(TOPICS[1], "new", seq, START + timedelta(hours=1, seconds=seq)) for seq in (7, 8)])
+    job.wait_for(lambda status: status["totals"]["events"] == 11 and status["caught_up"])
+    publisher.publish([reading(TOPICS[1], "new", seq, START + timedelta(seconds=seq)) for seq in (2, 3, 4)])
+    job.wait_for(lambda status: status["totals"]["missing"] == 0)
+    job.terminate()
+    assert job.wait() == 0, job.log()
+    assert gaps_of(job.results) == set()
+
+
 @pytest.mark.parametrize("victim", ["job", "runner"])
 @pytest.mark.parametrize("seed", [3, 4])
 def test_killed_at_any_moment_and_started_again_it_loses_nothing_and_counts_nothing_twice(
