@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,19 +18,22 @@ from brokers.contract import Broker, Delivery, Message, Publisher, QueueReader
 from brokers.errors import BrokerRefused, BrokerUnavailable, PublishError
 from brokers.positions import Positions
 from brokers.subscription import MAX_BYTES, LogSubscription, subscribe
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, FrameError
+from schemas.frame import first_times
 from telemetry.logs import logger
 
 MAX_MESSAGES: Final = 1_000
 _POLL_SECONDS: Final = 0.5
 _PUBLISH_SECONDS: Final = 30.0
+#: Seconds without a message after which a source counts as having nothing more.
+IDLE_SECONDS: Final = 1.5
 #: Seconds between measurements of the lag, each with a line of log when something was moved.
 _MEASURE_EVERY: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a forwarder has done since it was made. ``lag`` is in records, None where the source cannot say."""
+    """What a forwarder has done since it was made."""
 
     messages: int = 0
     bytes: int = 0
@@ -38,8 +41,13 @@ class Progress:
     refused: int = 0
     #: Attempts that failed and were made again.
     retries: int = 0
+    #: Records of a log that were not moved yet; None for a queue, which does not say.
     lag: int | None = None
+    #: How long ago the gateway accepted the event that was moved last, in seconds; 0 when all was moved, None before any was.
+    lag_seconds: float | None = None
     connected: bool = False
+    #: The source has nothing more at the moment.
+    idle: bool = False
 
 
 class Forwarder:
@@ -58,6 +66,7 @@ class Forwarder:
         group: str,
         positions: Positions | None = None,
         skip_refused: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         if not target.capabilities.log:
             raise ConfigurationError(f"{target.url} is a queue, not a log", remedy="relay into local:DIR or a Kafka cluster")
@@ -69,6 +78,7 @@ class Forwarder:
         self._group = group
         self._positions = positions
         self._skip_refused = skip_refused
+        self._clock = clock
         self._backoff = Backoff()
         self._batch = MAX_MESSAGES
         self._measure_at = 0.0
@@ -77,29 +87,38 @@ class Forwarder:
         self.source_url = source.url
         self.progress = Progress()
 
-    def run(self, stopping: threading.Event) -> None:
+    def run(self, stopping: threading.Event, finishing: threading.Event | None = None) -> None:
         """Move messages until ``stopping`` is set; the batch in hand is then finished or left unacknowledged.
 
-        A broker that is away is tried again without end, because the source keeps what is waiting. Raises
-        `BrokerRefused` and `ConfigurationError`.
+        Once ``finishing`` is set it ends by itself as soon as nothing has come for `IDLE_SECONDS`. A broker that is
+        away is tried again without end, because the source keeps what is waiting. Raises `BrokerRefused` and
+        `ConfigurationError`.
         """
         while not stopping.is_set():
             try:
-                self._move(stopping)
+                self._move(stopping, finishing or threading.Event())
+                break
             except BrokerUnavailable as error:
                 self._pause(error, stopping)
-        self.progress = replace(self.progress, connected=False)
+        self.progress = replace(self.progress, connected=False, idle=False)
 
-    def _move(self, stopping: threading.Event) -> None:
-        """Move until told to stop. Raises `BrokerUnavailable` when the source is away."""
+    def _move(self, stopping: threading.Event, finishing: threading.Event) -> None:
+        """Move until told to stop, or finished. Raises `BrokerUnavailable` when the source is away."""
         reader = subscribe(self._source, self._topics, group=self._group, positions=self._positions, start="beginning")
         publisher = self._target.publisher()
         try:
+            since = time.monotonic()
             while not stopping.is_set():
                 deliveries = reader.poll(max_messages=self._batch, timeout=_POLL_SECONDS)
                 if not deliveries:
-                    self.progress = replace(self.progress, connected=True)
+                    idle = time.monotonic() - since >= IDLE_SECONDS
+                    if idle and finishing.is_set():
+                        return
+                    self.progress = replace(
+                        self.progress, connected=True, idle=idle, lag_seconds=0.0 if idle else self.progress.lag_seconds
+                    )
                 else:
+                    since = time.monotonic()
                     if not self._publish(publisher, deliveries, stopping):
                         return
                     reader.acknowledge(deliveries)
@@ -144,16 +163,29 @@ class Forwarder:
     def _pause(self, error: PublishError | BrokerUnavailable, stopping: threading.Event) -> None:
         seconds = self._backoff.next()
         self._log.warning("trying again", why=error.message, remedy=error.remedy, seconds=round(seconds, 2))
-        self.progress = replace(self.progress, retries=self.progress.retries + 1, connected=False)
+        self.progress = replace(self.progress, retries=self.progress.retries + 1, connected=False, idle=False)
         stopping.wait(seconds)
 
     def _count(self, deliveries: Sequence[Delivery]) -> None:
         size = sum(len(delivery.value) for delivery in deliveries)
         self.progress = replace(
-            self.progress, connected=True, messages=self.progress.messages + len(deliveries), bytes=self.progress.bytes + size
+            self.progress,
+            connected=True,
+            idle=False,
+            messages=self.progress.messages + len(deliveries),
+            bytes=self.progress.bytes + size,
+            lag_seconds=self._age(deliveries[-1].value),
         )
         # A queue bounds a poll by its count alone; with the size of the last batch this bounds its bytes.
         self._batch = max(1, min(MAX_MESSAGES, MAX_BYTES * len(deliveries) // max(1, size)))
+
+    def _age(self, frame: bytes) -> float | None:
+        """Seconds since the gateway accepted the first event of ``frame``; None for what is no frame of events."""
+        try:
+            accepted, _ = first_times(frame)
+        except FrameError:
+            return None
+        return max(0.0, self._clock() - accepted / 1e6)
 
     def _measure(self, reader: QueueReader) -> None:
         if time.monotonic() < self._measure_at:
@@ -163,4 +195,7 @@ class Forwarder:
             self.progress = replace(self.progress, lag=reader.lag())
         if self.progress.messages != self._told:
             self._told = self.progress.messages
-            self._log.info("moved", messages=self.progress.messages, bytes=self.progress.bytes, lag=self.progress.lag)
+            progress = self.progress
+            self._log.info(
+                "moved", messages=progress.messages, bytes=progress.bytes, lag=progress.lag, lag_seconds=progress.lag_seconds
+            )

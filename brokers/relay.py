@@ -120,6 +120,13 @@ class _Collector:
             if forwarder.progress.lag is not None:
                 lag.add_metric([forwarder.source_url], forwarder.progress.lag)
         yield lag
+        seconds = GaugeMetricFamily(
+            "iotcloud_relay_lag_seconds", "Since the gateway accepted the event moved last; 0: all was moved.", labels=["source"]
+        )
+        for forwarder in self._forwarders:
+            if forwarder.progress.lag_seconds is not None:
+                seconds.add_metric([forwarder.source_url], forwarder.progress.lag_seconds)
+        yield seconds
 
 
 def _status_server(forwarders: Sequence[Forwarder], port: int | None) -> StatusServer | None:

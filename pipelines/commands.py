@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import apache_beam as beam
 
 from brokers.backoff import Backoff
+from pipelines.command_brokers import FindBroker
 from pipelines.command_line import PUBLISHED, REFUSED, CommandLine
 from pipelines.command_rows import alert_rows, command_rows
 from pipelines.rule_memory import PUBLISH, RECORD, JobRuleMemory, Pending
@@ -37,21 +38,6 @@ _IDLE_SECONDS: Final = 1.0
 _BATCH: Final = 1_000
 MEMORY_FILE: Final = "rules.sqlite"
 EXPIRED: Final = "expired"
-
-
-class FindBroker(Protocol):
-    def __call__(self, gateway: str) -> str:
-        """URL of the broker that a gateway's commands go through. Raises `IoTCloudError` while it is not known."""
-
-
-@dataclass(frozen=True)
-class OneBroker:
-    """All commands go through one broker."""
-
-    url: str
-
-    def __call__(self, gateway: str) -> str:  # noqa: ARG002  (see FindBroker)
-        return self.url
 
 
 class CommandOffice:

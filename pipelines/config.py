@@ -50,7 +50,7 @@ class SourceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class CommandsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[commands]``."""
 
-    #: URL of the broker that commands are published to; that of the first source unless given.
+    #: URL of the broker that commands are published to. By default the master says it, or it is that of the first source.
     broker: str = ""
 
 

@@ -14,7 +14,8 @@ import apache_beam as beam
 
 from brokers import connect
 from brokers.contract import require_log
-from pipelines.commands import CommandSettings, OneBroker, close_commands, open_commands
+from pipelines.command_brokers import FindBroker, MasterKnows, OneBroker
+from pipelines.commands import CommandSettings, close_commands, open_commands
 from pipelines.config import PipelineConfig, load_config, load_schemas
 from pipelines.corrections import Corrector, Recomputation
 from pipelines.options import Options
@@ -27,6 +28,7 @@ from pipelines.session import Session, close_session, open_session
 from pipelines.sinks import check_sinks, close_sinks, with_sink
 from pipelines.sources.discovery import Source
 from pipelines.sources.log import ReadSettings
+from pipelines.sources.relayed import Relays, relayed
 from pipelines.sources.selection import select
 from pipelines.state import JobState, close_state, open_state
 from pipelines.status import Reporter, Status
@@ -44,7 +46,12 @@ class Plan:
 
     options: Options
     config: PipelineConfig
+    #: The logs that are read, in the place of queues those that `relays` fill.
     sources: tuple[Source, ...]
+    #: Queues, each with the log it is moved into.
+    moved: tuple[tuple[Source, str], ...]
+    #: Where the topics' gateways are: the broker for commands that nothing else says.
+    broker: str
     schemas: tuple[EventSchema, ...]
     windows: tuple[WindowSpec, ...]
     sinks: tuple[str, ...]
@@ -59,11 +66,22 @@ def plan(options: Options) -> Plan:
     config = load_config(options.pipeline)
     sources, schemas = options.sources, load_schemas(config, options.pipeline)
     if options.master:
-        sources, more = select(options.master, options.select, options.token)
+        sources, more = select(options.master, options.select, options.token, state=options.state)
         schemas = tuple(Schemas([*schemas, *more]))
+    found = relayed(sources, relay=options.relay, state=options.state)
     windows = config.window_specs()
     rules = load_rules(config.rules, origin=str(options.pipeline), windows=windows, schemas=schemas)
-    return Plan(options, config, sources, schemas, windows, (*options.sinks, *config.sinks), rules)
+    return Plan(
+        options,
+        config,
+        found.sources,
+        found.moved,
+        sources[0].url,
+        schemas,
+        windows,
+        (*options.sinks, *config.sinks),
+        rules,
+    )
 
 
 def show(plan: Plan) -> int:
@@ -75,6 +93,7 @@ def show(plan: Plan) -> int:
             found, failed = _look_at(source, topic)
             wrong += failed
             lines.append(f"topic      {topic} at {connect(source.url).url}: {found}")
+    lines += [f"relay      {connect(source.url).url} into {connect(target).url}" for source, target in plan.moved]
     lines += [f"schema     {schema.name} {schema.fingerprint.hex()}" for schema in plan.schemas]
     for window in plan.windows:
         step = "" if window.every == window.size else f" every {window.every / 1e6:g} s"
@@ -113,10 +132,13 @@ def run(plan: Plan) -> int:
         if options.state is not None:
             state = open_state(options.state)
             stack.callback(close_state, options.state)
+        relays = Relays(plan.moved, group=options.group)
+        stack.callback(relays.close)
+        relays.start()
         session = open_session(job, credit=options.credit)
         stack.callback(close_session, job)
         stack.callback(close_sinks, plan.sinks)
-        status = Status(session, job=options.job, runner=options.runner)
+        status = Status(session, relays, job=options.job, runner=options.runner)
         runner = stack.enter_context(ready_runner(options.runner, options.beam, prism_location=options.prism_location))
         server = StatusServer(
             status.registry(), ready=lambda: status.phase == "running", status=status.document, port=options.metrics_port
@@ -134,6 +156,8 @@ def run(plan: Plan) -> int:
                 open_commands(realtime.commands)
                 stack.callback(close_commands, realtime.commands)
         corrector = _corrector(plan, realtime, state, session)
+        if options.until_end:
+            relays.drain()
         result = submit(pipeline, runner.process)
         reporter = Reporter(status)
         stack.callback(reporter.close)
@@ -141,6 +165,7 @@ def run(plan: Plan) -> int:
             run_to_end(
                 result,
                 session,
+                relays,
                 status,
                 signals,
                 runner=runner.process,
@@ -183,9 +208,11 @@ def _realtime(plan: Plan, job: str, state: JobState | None) -> Realtime:
 
 
 def _commands(plan: Plan, job: str) -> CommandSettings:
-    """Commands go where the file says, or where their gateway's events come from."""
-    broker = plan.config.commands.broker or plan.sources[0].url
-    return CommandSettings(job, OneBroker(broker), sinks=plan.sinks, state=plan.options.state)
+    """Commands go where the file says, or the master, or where the events come from."""
+    find: FindBroker = OneBroker(plan.config.commands.broker or plan.broker)
+    if plan.options.master and not plan.config.commands.broker:
+        find = MasterKnows(plan.options.master, plan.options.token)
+    return CommandSettings(job, find, sinks=plan.sinks, state=plan.options.state)
 
 
 def _corrector(plan: Plan, realtime: Realtime, state: JobState | None, session: Session) -> Corrector | None:

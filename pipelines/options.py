@@ -32,6 +32,7 @@ class Options:
     pipeline: Path | None
     sinks: tuple[str, ...]
     archive: str
+    relay: str
     state: Path | None
     prism_location: str | None
     metrics_port: int
@@ -67,6 +68,7 @@ def parse_options(argv: Sequence[str]) -> Options:
         pipeline=known.pipeline,
         sinks=tuple(known.sink),
         archive=_archive(known.archive, known.job),
+        relay=known.relay,
         state=known.state,
         prism_location=known.prism_location,
         metrics_port=known.metrics_port,
@@ -93,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     sources.add_argument("--select", default="", metavar="KEY=VALUE,…", help="which channels to read, with --master")
     sources.add_argument("--token", default="", help="token for the master; ${VAR} and file:PATH are understood")
     sources.add_argument("--until-end", action="store_true", help="read what there is, close all windows, write, exit")
+    sources.add_argument(
+        "--relay", default="", metavar="LOG_URL", help="log that queues are moved into and read from (default: one in --state)"
+    )
     what = parser.add_argument_group("what to do")
     what.add_argument("--pipeline", type=Path, metavar="FILE", help="TOML: windows, rules, sinks, schemas")
     what.add_argument(
@@ -106,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--status-file", type=Path, metavar="FILE", help="write pid and port here once the job runs")
     running.add_argument("--close-on-drain", action="store_true", help="SIGTERM also closes and writes windows still open")
     running.add_argument("--dry-run", action="store_true", help="print the plan, check sources and sinks, run nothing")
-    running.add_argument("--group", default="iotcloud", help="name under which the broker's tools show positions")
+    running.add_argument("--group", default="iotcloud", help="the job's name at brokers; at a queue every job needs its own")
     running.add_argument("--credit", type=int, default=20_000_000, metavar="BYTES", help="bytes under way before decoding")
     running.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     return parser

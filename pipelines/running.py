@@ -15,6 +15,7 @@ from typing import Any, Final
 import grpc
 
 from pipelines.session import Session
+from pipelines.sources.relayed import Relays
 from pipelines.status import Status
 from schemas.errors import IoTCloudError
 from telemetry.logs import logger
@@ -101,6 +102,7 @@ class _Submission(threading.Thread):
 def run_to_end(
     result: Any,
     session: Session,
+    relays: Relays,
     status: Status,
     signals: Signals,
     *,
@@ -109,7 +111,7 @@ def run_to_end(
 ) -> None:
     """Return when the job has ended as it should: by itself, drained, or cancelled by a second signal.
 
-    Raises `JobFailed` when one of its functions failed, or its runner died.
+    Raises `JobFailed` when one of its functions failed, or its runner died, and what has ended a relay.
     """
     waiter = _Waiter(result)
     waiter.start()
@@ -121,17 +123,24 @@ def run_to_end(
                 f"the runner ended with {runner.returncode} while the job was running",
                 remedy=_AGAIN,
             )
+        relays.check()
         if signals.received:
-            _drain(result, waiter, session, status, signals, close=close_on_drain)
+            _drain(result, waiter, session, relays, status, signals, close=close_on_drain)
             return
     _check(waiter)
     status.phase = "done"
 
 
-def _drain(result: Any, waiter: _Waiter, session: Session, status: Status, signals: Signals, *, close: bool) -> None:
+def _drain(
+    result: Any, waiter: _Waiter, session: Session, relays: Relays, status: Status, signals: Signals, *, close: bool
+) -> None:
     status.phase = "draining"
     logger("pipeline").info("draining", close_windows=close)
     if close:
+        relays.finish()
+        while not relays.finished and waiter.is_alive() and signals.received < 2:
+            waiter.join(_LOOK_SECONDS)
+        relays.check()
         session.closing.set()
         while waiter.is_alive() and signals.received < 2:
             waiter.join(_LOOK_SECONDS)
@@ -140,6 +149,7 @@ def _drain(result: Any, waiter: _Waiter, session: Session, status: Status, signa
             status.phase = "done"
             return
     else:
+        relays.close()
         session.stopping.set()
         _settle(
             waiter,

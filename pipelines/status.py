@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from pipelines.session import Session
+from pipelines.sources.relayed import Relays
 from telemetry.logs import logger
 from transforms.admit import BEFORE_ALL, wall_clock
 
@@ -40,8 +41,9 @@ JOB_COUNTERS: Final[Mapping[str, str]] = {
 class Status:
     """Reads a session; may be asked from any thread."""
 
-    def __init__(self, session: Session, *, job: str, runner: str, clock: Callable[[], int] = wall_clock) -> None:
+    def __init__(self, session: Session, relays: Relays, *, job: str, runner: str, clock: Callable[[], int] = wall_clock) -> None:
         self._session = session
+        self._relays = relays
         self._job = job
         self._runner = runner
         self._clock = clock
@@ -66,13 +68,18 @@ class Status:
             "in_flight_bytes": self._session.credit.used,
             "events_per_second": round(self._rate.of(totals["events"]), 1),
             "totals": totals,
+            "relays": self._relays.document(),
             "topics": self._topics(topics, counts.newest()),
         }
 
     def caught_up(self) -> bool:
-        """Whether every partition known has been read to its end, and nothing read is waiting to be decoded."""
+        """Whether queues and partitions have been read to their end, and nothing read is waiting to be decoded."""
         clocks = self._session.clocks.snapshot().values()
-        return self._session.credit.used == 0 and all(clock.caught_up is not None or clock.finished for clock in clocks)
+        return (
+            self._relays.idle
+            and self._session.credit.used == 0
+            and all(clock.caught_up is not None or clock.finished for clock in clocks)
+        )
 
     def _topics(self, topics: Mapping[str, Mapping[str, int]], newest: Mapping[str, int]) -> dict[str, Any]:
         watermarks: dict[str, int] = {}
@@ -131,6 +138,11 @@ class _Metrics(Collector):
             if found["lag_seconds"] is not None:
                 lag.add_metric([topic], found["lag_seconds"])
         yield lag
+        behind = GaugeMetricFamily("iotcloud_pipeline_relay_lag_seconds", "age of what was moved last", labels=["source"])
+        for relay in document["relays"]:
+            if relay["lag_seconds"] is not None:
+                behind.add_metric([relay["source"]], relay["lag_seconds"])
+        yield behind
         yield GaugeMetricFamily("iotcloud_pipeline_in_flight_bytes", "read and not yet decoded", document["in_flight_bytes"])
         if document["watermark"] is not None:
             yield GaugeMetricFamily("iotcloud_pipeline_watermark_seconds", "behind the sinks", document["watermark"] / 1e6)

@@ -108,6 +108,24 @@ def peek(frame: bytes) -> FrameIdentity:
     return FrameIdentity(gateway, epoch, first, count)
 
 
+def first_times(frame: bytes) -> tuple[int, int]:
+    """When the gateway accepted a frame's first event, and its event time; µs since 1970, UTC. Raises `FrameError`."""
+    frame_fingerprint(frame)
+    count, position = decode_long(frame, PREFIX_BYTES)
+    if count < 0:
+        _, position = decode_long(frame, position)
+    elif count == 0:
+        raise FrameError("holds no events")
+    _, position = decode_string(frame, position)
+    for _ in range(2):
+        _, position = decode_long(frame, position)
+    gateway_time, position = decode_long(frame, position)
+    for _ in range(2):
+        _, position = decode_string(frame, position)
+    event_time, _ = decode_long(frame, position)
+    return gateway_time, event_time
+
+
 def decode_frame(frame: bytes, schemas: Schemas, *, reader: EventSchema | None = None) -> Frame:
     """Decode a frame, whole or not at all.
 

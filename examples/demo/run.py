@@ -161,8 +161,7 @@ class Demonstration:
     def _is_over(gateway: dict[str, Any], pipeline: dict[str, Any]) -> bool:
         ended = all(application(gateway, name)["state"] in ("stopped", "failed") for name in ("wsn", "capture"))
         published = not any(counts.buffered for counts in topic_counts(gateway).values())
-        # What it has not read yet it reads when it is asked to close its windows.
-        return ended and published and pipeline["phase"] == "running"
+        return ended and published and pipeline["phase"] == "running" and pipeline["caught_up"]
 
     def _close(self) -> None:
         """Stop the pipeline, which closes its windows; then wait for the commands that this may have caused."""

@@ -14,9 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from schemas.errors import FrameError
-from schemas.fingerprint import PREFIX_BYTES
-from schemas.frame import frame_fingerprint
-from schemas.varint import decode_long, decode_string
+from schemas.frame import first_times
 
 BEFORE_ALL: Final = -9_223_372_036_854_775_000
 #: Frames of a block whose first event is looked at.
@@ -138,26 +136,9 @@ def newest_event_time(frames: list[bytes], *, limit: int) -> int | None:
     newest: int | None = None
     for frame in frames[::-1][::step]:
         try:
-            found = first_event_time(frame)
+            _, found = first_times(frame)
         except FrameError:
             continue
         if found <= limit and (newest is None or found > newest):
             newest = found
     return newest
-
-
-def first_event_time(frame: bytes) -> int:
-    """Event time of a frame's first event. Raises `FrameError` when it cannot be read."""
-    frame_fingerprint(frame)
-    count, position = decode_long(frame, PREFIX_BYTES)
-    if count < 0:
-        _, position = decode_long(frame, position)
-    elif count == 0:
-        raise FrameError("holds no events")
-    _, position = decode_string(frame, position)
-    for _ in range(3):
-        _, position = decode_long(frame, position)
-    for _ in range(2):
-        _, position = decode_string(frame, position)
-    found, _ = decode_long(frame, position)
-    return found

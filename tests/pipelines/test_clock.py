@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from pipelines.sources.clock import BEFORE_ALL, PartitionClocks, first_event_time, newest_event_time
+from pipelines.sources.clock import BEFORE_ALL, PartitionClocks, newest_event_time
 from schemas.control import EpochStart, encode_control
-from schemas.errors import FrameError
-from schemas.frame import assemble, encode_frame
-from tests.transforms.frames import EPOCH, READING, events, foreign, items
+from schemas.frame import encode_frame
+from tests.transforms.frames import EPOCH, READING
 
 A, B = ("a", 0), ("b", 0)
 
@@ -119,19 +114,3 @@ def test_an_event_of_2099_does_not_move_the_time_on() -> None:
     ]
     assert newest_event_time(frames, limit=limit) == limit - 3_600_000_000
     assert newest_event_time(frames[1:], limit=limit) is None
-
-
-@given(st.data(), st.booleans())
-def test_the_time_of_a_frames_first_event_is_read_in_any_encoding(data: st.DataObject, sized: bool) -> None:
-    found = data.draw(events(READING))
-    encoded = items(READING, found)
-    expected = (found[0]["event_time"] - EPOCH) // timedelta(microseconds=1)
-    assert first_event_time(assemble(READING, encoded)) == expected
-    assert first_event_time(foreign(READING, encoded, [1, 2], sized=sized)) == expected
-
-
-def test_a_frame_that_ends_early_has_no_time() -> None:
-    whole = frame(EPOCH)
-    for length in range(20):
-        with pytest.raises(FrameError):
-            first_event_time(whole[:length])

@@ -15,7 +15,8 @@ import pytest
 
 from brokers import connect
 from brokers.errors import BrokerUnavailable
-from pipelines.commands import CommandOffice, FindBroker, OneBroker
+from pipelines.command_brokers import FindBroker, OneBroker
+from pipelines.commands import CommandOffice
 from pipelines.rule_memory import PUBLISH, RECORD, JobRuleMemory
 from schemas.command import Command, decode_command
 from schemas.errors import IoTCloudError
@@ -233,7 +234,8 @@ def test_a_job_without_a_directory_acts_all_the_same(tmp_path: Path) -> None:
 DECIDING = """
 import sys
 from pathlib import Path
-from pipelines.commands import CommandOffice, OneBroker
+from pipelines.command_brokers import OneBroker
+from pipelines.commands import CommandOffice
 from pipelines.rule_memory import JobRuleMemory
 from storage import open_sink
 from tests.pipelines.test_commands import fired

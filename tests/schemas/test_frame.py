@@ -21,6 +21,7 @@ from schemas.frame import (
     encode_agent_fields,
     encode_frame,
     encode_tail,
+    first_times,
     frame_fingerprint,
     identity,
     peek,
@@ -64,6 +65,7 @@ def test_a_peek_says_what_decoding_says(drawn: Drawn) -> None:
     found = peek(frame)
     assert found == identity(decode_frame(frame, SCHEMAS).events)
     assert found.next == events[-1]["seq"] + 1
+    assert first_times(frame) == (microseconds(events[0]["gateway_time"]), microseconds(events[0]["event_time"]))
     assert frame_fingerprint(frame) == schema.fingerprint
 
 
@@ -123,7 +125,7 @@ def test_bytes_after_the_end_are_refused(drawn: Drawn, more: bytes) -> None:
 @given(st.binary(max_size=200), st.sampled_from([schema.fingerprint for schema in SCHEMAS]))
 def test_random_bytes_raise_nothing_but_a_frame_error(rest: bytes, fingerprint: bytes) -> None:
     for data in (rest, MAGIC + fingerprint + rest):
-        for read in (decoded, peek, frame_fingerprint):
+        for read in (decoded, peek, first_times, frame_fingerprint):
             with suppress(FrameError):
                 read(data)
 
@@ -133,7 +135,7 @@ def test_a_damaged_frame_is_refused_or_is_another_frame(drawn: Drawn, data: st.D
     frame = bytearray(encode_frame(*drawn))
     position = data.draw(st.integers(0, len(frame) - 1))
     frame[position] ^= data.draw(st.integers(1, 255))
-    for read in (decoded, peek):
+    for read in (decoded, peek, first_times):
         with suppress(FrameError):
             read(bytes(frame))
 
@@ -146,7 +148,7 @@ def test_an_unknown_fingerprint_is_named() -> None:
 
 def test_an_empty_array_is_no_frame() -> None:
     frame = MAGIC + READING.fingerprint + b"\0"
-    for read in (decoded, peek):
+    for read in (decoded, peek, first_times):
         with pytest.raises(FrameError, match="holds no events"):
             read(frame)
     with pytest.raises(SchemaError):
