@@ -1,0 +1,77 @@
+"""`RabbitBroker`: topics as routing keys of one exchange, a queue for every group."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import closing
+
+from brokers.contract import Capabilities, LogReader, Publisher, QueueReader
+from brokers.rabbitmq.address import address_of
+from brokers.rabbitmq.connector import Connector
+from brokers.rabbitmq.failures import LinkFailed
+from brokers.rabbitmq.options import RabbitOptions
+from brokers.rabbitmq.publisher import RabbitPublisher
+from brokers.rabbitmq.reader import RabbitReader
+from brokers.rabbitmq.topology import Topology
+from brokers.url import BrokerUrl
+from schemas.errors import ConfigurationError
+from schemas.topics import check_topic
+
+
+class RabbitBroker:
+    """See `brokers.contract.Broker`."""
+
+    def __init__(self, url: BrokerUrl, options: RabbitOptions) -> None:
+        self._address = address_of(url, options)
+        # pika logs every failed attempt with tracebacks; our errors say the same, once.
+        library = logging.getLogger("pika")
+        if library.level == logging.NOTSET:
+            library.setLevel(logging.CRITICAL)
+
+    @property
+    def url(self) -> str:
+        return self._address.url
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            log=False,
+            creates_topics=True,
+            durable=True,
+            max_message_bytes=self._address.options.max_message_bytes,
+            notes="the first group to subscribe gets what was published before it, other groups what comes after they did;"
+            " several readers of a group keep the order of a key only with single_active_consumer=true",
+        )
+
+    def create_topic(self, topic: str, *, partitions: int = 1, timeout: float = 30.0) -> None:  # noqa: ARG002
+        """Make the exchanges, and the queue that keeps the topic until a group subscribes. There are no partitions.
+
+        Raises `BrokerUnavailable`, `BrokerRefused`, and `ConfigurationError` for a wrong name.
+        """
+        check_topic(topic)
+        deadline = time.monotonic() + timeout
+        about = f"topic {topic!r}"
+        with closing(Connector(self._address)) as connector:
+            topology = Topology(connector.link(deadline, about), self._address.options)
+            try:
+                topology.exchanges(deadline)
+                topology.unclaimed(topic, deadline)
+            except (LinkFailed, TimeoutError) as error:
+                raise connector.describe(about, error) from error
+
+    def publisher(self) -> Publisher:
+        return RabbitPublisher(Connector(self._address))
+
+    def log_reader(self) -> LogReader:
+        raise ConfigurationError(
+            f"{self.url} is a queue: it has no offsets",
+            remedy="move its frames into a log with 'iotcloud relay' and read that",
+        )
+
+    def queue_reader(self, topics: Sequence[str], *, group: str) -> QueueReader:
+        """Raises `ConfigurationError` for a wrong topic or a group without a name."""
+        if not group:
+            raise ConfigurationError(f"{self.url}: a reader needs the name of a group", remedy="name one")
+        return RabbitReader(Connector(self._address), [check_topic(topic) for topic in dict.fromkeys(topics)], group)

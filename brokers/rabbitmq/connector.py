@@ -1,0 +1,73 @@
+"""The link of a publisher or reader: made when first needed, and again after it was lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from brokers.errors import BrokerRefused, BrokerUnavailable
+from brokers.rabbitmq.address import Address
+from brokers.rabbitmq.failures import LinkFailed, describe
+from brokers.rabbitmq.link import Link
+
+
+class Connector:
+    """Keeps at most one link. `close` may come from any thread, the rest from one."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._lock = threading.Lock()
+        self._link: Link | None = None
+        self._closed = False
+        self._turn = 0
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def link(self, deadline: float, about: str) -> Link:
+        """The link there is, or a new one to the first host that takes it.
+
+        ``about`` says in errors what it is for. Raises `BrokerUnavailable`, and `BrokerRefused` at the first host
+        that refuses, because the hosts are those of one cluster.
+        """
+        if self._link is not None and not self._link.failed:
+            return self._link
+        hosts = self.address.hosts
+        for attempt in range(len(hosts)):
+            try:
+                # The time is shared, so that a host that does not answer leaves some for the others.
+                share = max(0.05, (deadline - time.monotonic()) / (len(hosts) - attempt))
+                return self._open(self._turn % len(hosts), share)
+            except (LinkFailed, TimeoutError) as error:
+                described = self.describe(about, error)
+                if isinstance(described, BrokerRefused) or self._closed or attempt == len(hosts) - 1:
+                    raise described from error
+                self._turn += 1
+        raise AssertionError("unreachable")
+
+    def describe(self, about: str, error: BaseException) -> BrokerUnavailable | BrokerRefused:
+        """What went wrong, for people."""
+        if self._closed:
+            return BrokerUnavailable(f"{self.address.url}: {about}: it was closed", remedy="make another one")
+        return describe(self.address.url, self.address.user, about, error)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            link = self._link
+        if link is not None:
+            link.close()
+
+    def _open(self, host: int, timeout: float) -> Link:
+        link = Link(self.address.parameters(self.address.hosts[host], timeout))
+        with self._lock:
+            self._link = link
+            if self._closed:
+                raise LinkFailed(ConnectionAbortedError("it was closed"))
+        try:
+            link.open(time.monotonic() + timeout)
+        except BaseException as error:
+            link.fail(error)
+            raise
+        return link

@@ -1,0 +1,138 @@
+"""Publishing: everything in flight at once, then waiting for the server to confirm it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from brokers.contract import Message
+from brokers.errors import BrokerError, PublishError
+from brokers.rabbitmq.confirms import Confirms
+from brokers.rabbitmq.connector import Connector
+from brokers.rabbitmq.failures import LinkFailed, size_limit
+from brokers.rabbitmq.link import Link
+from brokers.rabbitmq.sending import MAX_KEY_BYTES, Sending
+from brokers.rabbitmq.topology import Topology
+from schemas.errors import ConfigurationError
+from schemas.topics import check_topic
+
+
+class RabbitPublisher:
+    """See `brokers.contract.Publisher`."""
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+        self._options = connector.address.options
+        self._confirms: Confirms | None = None
+        self._topics: set[str] = set()
+        #: Topics whose queue has got nothing though it should be there.
+        self._unbound: set[str] = set()
+
+    def publish(self, messages: Sequence[Message], *, timeout: float = 30.0) -> None:
+        deadline = time.monotonic() + timeout
+        refused = self._refusals(messages)
+        indexes = [index for index in range(len(messages)) if index not in refused]
+        sending = Sending(messages, indexes, mandatory=self._options.unclaimed_bytes > 0)
+        failure: BrokerError | None = None
+        if indexes:
+            failure = self._send(messages, sending, deadline, refused)
+        missing = sending.missing()
+        if missing or refused:
+            raise self._error(len(messages), missing, refused, failure)
+
+    def close(self) -> None:
+        self._connector.close()
+
+    def _send(
+        self, messages: Sequence[Message], sending: Sending, deadline: float, refused: dict[int, BrokerError | ConfigurationError]
+    ) -> BrokerError | None:
+        """Why not all was confirmed, if so. Whatever is refused by the server for its size goes to ``refused``."""
+        about = f"topic {messages[sending.indexes[0]].topic!r}"
+        try:
+            link = self._connector.link(deadline, about)
+        except BrokerError as error:
+            return error
+        try:
+            self._ready(link, messages, sending.indexes, deadline).send(sending, deadline)
+        except (LinkFailed, TimeoutError) as error:
+            link.fail(error)
+            if isinstance(error, LinkFailed) and (limit := size_limit(error.cause)) is not None:
+                for index in sending.missing():
+                    if len(messages[index].value) > limit:
+                        refused[index] = self._too_large(messages[index], limit, "raise max_message_size of the server")
+            return self._connector.describe(about, error)
+        self._unbound |= sending.returned
+        if sending.returned:
+            self._topics -= sending.returned
+            topic = min(sending.returned)
+            return PublishError(
+                f"{self._connector.address.url}: topic {topic!r}: there is no queue for it",
+                unacknowledged=(),
+                remedy="it will be made when this is published again",
+            )
+        if sending.rejected:
+            return PublishError(
+                f"{self._connector.address.url}: {about}: the server did not store it: a queue of the topic is full",
+                unacknowledged=(),
+                remedy="read the topic with a group, or raise the limit of its queue (unclaimed_bytes while no group reads it)",
+            )
+        return None
+
+    def _ready(self, link: Link, messages: Sequence[Message], indexes: Sequence[int], deadline: float) -> Confirms:
+        """The link's channel for publishing, with all there is to publish to."""
+        if self._confirms is None or self._confirms.channel.link is not link:
+            Topology(link, self._options).exchanges(deadline)
+            self._topics = set()
+            self._confirms = Confirms(link.channel(deadline), deadline)
+        for topic in dict.fromkeys(messages[index].topic for index in indexes):
+            if topic not in self._topics:
+                Topology(link, self._options).unclaimed(topic, deadline, unbound=topic in self._unbound)
+                self._topics.add(topic)
+                self._unbound.discard(topic)
+        return self._confirms
+
+    def _refusals(self, messages: Sequence[Message]) -> dict[int, BrokerError | ConfigurationError]:
+        """What is wrong with those that no server would take."""
+        found = ((index, self._problem(message)) for index, message in enumerate(messages))
+        return {index: problem for index, problem in found if problem is not None}
+
+    def _problem(self, message: Message) -> BrokerError | ConfigurationError | None:
+        if len(message.value) > self._options.max_message_bytes:
+            return self._too_large(message, self._options.max_message_bytes, "raise max_message_bytes in the URL")
+        try:
+            check_topic(message.topic)
+            if len(message.key.encode()) <= MAX_KEY_BYTES:
+                return None
+        except ConfigurationError as error:
+            return error
+        except UnicodeEncodeError:
+            pass
+        return PublishError(
+            f"{self._connector.address.url}: topic {message.topic!r}: a key that cannot be sent",
+            unacknowledged=(),
+            remedy=f"use text of at most {MAX_KEY_BYTES} bytes in UTF-8",
+        )
+
+    def _too_large(self, message: Message, limit: int, remedy: str) -> PublishError:
+        return PublishError(
+            f"{self._connector.address.url}: topic {message.topic!r}: a message of {len(message.value)} bytes is too large,"
+            f" {limit} are allowed",
+            unacknowledged=(),
+            remedy=remedy,
+        )
+
+    @staticmethod
+    def _error(
+        count: int,
+        missing: Sequence[int],
+        refused: dict[int, BrokerError | ConfigurationError],
+        failure: BrokerError | None,
+    ) -> PublishError:
+        first = next(iter(refused.values())) if refused else failure
+        unacknowledged = tuple(sorted({*missing, *refused}))
+        return PublishError(
+            f"{len(unacknowledged)} of {count} messages not stored: {first.message if first else ''}",
+            unacknowledged=unacknowledged,
+            refused=tuple(sorted(refused)),
+            remedy=first.remedy if first else "",
+        )
