@@ -74,14 +74,15 @@ def following(broker: Broker, topic: str, *, group: str = "tests", positions: Po
 
 
 def take(reader: QueueReader, count: int, *, acknowledge: bool = True) -> list[Delivery]:
-    """Deliveries, at least ``count`` of them; fails when they do not come."""
+    """Deliveries, at least ``count`` of them, acknowledged as they come; fails when they do not come."""
     found: list[Delivery] = []
     deadline = time.monotonic() + PATIENCE
     while len(found) < count:
         assert time.monotonic() < deadline, f"{len(found)} of {count} deliveries came"
-        found += reader.poll(max_messages=1000, timeout=1.0)
-    if acknowledge:
-        reader.acknowledge(found)
+        deliveries = reader.poll(max_messages=1000, timeout=1.0)
+        if acknowledge:
+            reader.acknowledge(deliveries)
+        found += deliveries
     return found
 
 

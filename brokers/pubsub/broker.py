@@ -1,0 +1,62 @@
+"""`PubsubBroker`: topics and subscriptions of a project."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+
+from brokers.contract import Capabilities, LogReader, Publisher, QueueReader
+from brokers.pubsub.administration import create_topic
+from brokers.pubsub.batches import MAX_MESSAGE_BYTES
+from brokers.pubsub.channels import Channels
+from brokers.pubsub.connection import Connection
+from brokers.pubsub.names import topic_path
+from brokers.pubsub.options import Target
+from brokers.pubsub.publisher import PubsubPublisher
+from brokers.pubsub.reader import PubsubReader
+from schemas.errors import ConfigurationError
+
+_NOTES = "a group gets what is published after its first poll: its subscription begins there"
+_EMULATOR = "; an emulator keeps everything in memory and forgets it when it ends"
+
+
+class PubsubBroker:
+    """A project of Google Cloud Pub/Sub, or an emulator's."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._channels = Channels(target)
+
+    @property
+    def url(self) -> str:
+        return self._target.url
+
+    @property
+    def capabilities(self) -> Capabilities:
+        emulated = self._target.emulated
+        return Capabilities(
+            log=False,
+            creates_topics=self._target.options.create,
+            durable=not emulated,
+            max_message_bytes=MAX_MESSAGE_BYTES,
+            notes=_NOTES + (_EMULATOR if emulated else ""),
+        )
+
+    def create_topic(self, topic: str, *, partitions: int = 1, timeout: float = 30.0) -> None:  # noqa: ARG002
+        """Make a topic. It has no partitions: any number is as many. Raises `BrokerUnavailable` and `BrokerRefused`."""
+        path = topic_path(self._target.project, topic)
+        with closing(Connection(self._channels)) as connection:
+            create_topic(connection, path, topic, deadline=time.monotonic() + timeout)
+
+    def publisher(self) -> Publisher:
+        return PubsubPublisher(self._channels)
+
+    def log_reader(self) -> LogReader:
+        raise ConfigurationError(
+            f"{self.url} is a queue and cannot be read again",
+            remedy="move its frames into a log with 'iotcloud relay' and read that",
+        )
+
+    def queue_reader(self, topics: Sequence[str], *, group: str) -> QueueReader:
+        return PubsubReader(self._channels, topics, group=group)

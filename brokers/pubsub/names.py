@@ -1,0 +1,38 @@
+"""Our names of topics and groups as resource names of Pub/Sub.
+
+An id there has 3 to 255 of ``[A-Za-z0-9-_.~+%]``, begins with a letter and not with ``goog``
+(https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names). Ours have neither ``~`` nor ``+``, so that
+these can mark what was added without two names becoming one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import quote
+
+from schemas.errors import ConfigurationError
+from schemas.topics import check_topic
+
+_AS_IT_IS: Final = re.compile(r"(?!goog)[A-Za-z].{2,}")
+_LONGEST: Final = 255
+
+
+def topic_path(project: str, topic: str) -> str:
+    """Raises `ConfigurationError` for a wrong topic."""
+    return f"projects/{project}/topics/{_topic_id(topic)}"
+
+
+def subscription_path(project: str, topic: str, group: str) -> str:
+    """The subscription that the readers of ``group`` share. Raises `ConfigurationError`."""
+    name = f"{_topic_id(topic)}+{quote(group, safe='')}"
+    if not group or len(name) > _LONGEST:
+        raise ConfigurationError(
+            f"topic {topic!r}: the group {group!r} makes no name of a subscription",
+            remedy=f"a group whose name is not empty, and with that of the topic not longer than {_LONGEST} letters",
+        )
+    return f"projects/{project}/subscriptions/{name}"
+
+
+def _topic_id(topic: str) -> str:
+    return topic if _AS_IT_IS.fullmatch(check_topic(topic)) else f"t~{topic}"
