@@ -131,6 +131,13 @@ class Broker(Protocol):
     def create_topic(self, topic: str, *, partitions: int = 1, timeout: float = 30.0) -> None:
         """Make a topic. No error when it is there already, with as many partitions or more."""
 
+    def keep(self, topics: Sequence[str], *, group: str, timeout: float = 30.0) -> None:
+        """See that what is published to ``topics`` from now on is kept for ``group``, which need not be reading yet.
+
+        Topics that are missing are made where the broker lets one. A reader of the group that is at work goes on. Nothing
+        to do for a log. Raises `BrokerUnavailable` and `BrokerRefused`.
+        """
+
     def publisher(self) -> Publisher: ...
 
     def log_reader(self) -> LogReader:

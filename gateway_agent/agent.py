@@ -57,7 +57,14 @@ class Agent:
             remembered=self.outbox.devices(),
         )
         self._publishers = {
-            name: TransportPublisher(name, broker, self.outbox, gateway=config.gateway.id, report=partial(self._report, ""))
+            name: TransportPublisher(
+                name,
+                broker,
+                self.outbox,
+                gateway=config.gateway.id,
+                groups=config.transports[name].groups,
+                report=partial(self._report, ""),
+            )
             for name, broker in self._brokers.items()
         }
         self.commands = Commands(config.gateway.id, self._brokers[loaded.default_transport], self.journal, self.fleet)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from brokers import Broker, Delivery, Message, PublishError, QueueReader
+from brokers import Broker, BrokerRefused, Delivery, Message, PublishError, QueueReader
 from brokers.backoff import Backoff
 from brokers.contract import Publisher
 from brokers.subscription import subscribe
@@ -21,7 +21,7 @@ from gateway_agent.journal import Journal, JournalError
 from gateway_agent.outbox import wall_clock
 from schemas.command import Command, decode_command
 from schemas.errors import FrameError, IoTCloudError
-from schemas.topics import commands_topic, results_topic
+from schemas.topics import MASTER, commands_topic, results_topic
 from telemetry.logs import logger
 
 #: Seconds between looks at commands that wait for their application.
@@ -190,6 +190,7 @@ class ResultsPublisher:
         self._broker = broker
         self._journal = journal
         self._log = logger("commands")
+        self._kept = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="results", daemon=True)
 
@@ -226,6 +227,10 @@ class ResultsPublisher:
         waiting = self._journal.results()
         if not waiting:
             return False
+        if not self._kept:
+            with contextlib.suppress(BrokerRefused):  # the master's own right will do
+                self._broker.keep([self._topic], group=MASTER)
+            self._kept = True
         try:
             publisher.publish([Message(self._topic, one.command, one.body) for one in waiting])
         except PublishError as error:

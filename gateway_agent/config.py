@@ -14,7 +14,7 @@ from brokers import Broker, connect
 from gateway_agent.outbox import WhenFull
 from schemas.errors import ConfigurationError
 from schemas.rpc import Grouping
-from schemas.topics import check_part
+from schemas.topics import PIPELINES, check_part
 from settings import Bytes, Seconds, line_of, lines_of, parse
 from settings.quantities import Port
 from settings.substitution import secret
@@ -34,7 +34,10 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Transport(msgspec.Struct, frozen=True):
+    """``groups`` get every event of this gateway from the first one on: a queue keeps them until these have read them."""
+
     url: str
+    groups: tuple[str, ...] = (PIPELINES,)
 
 
 class OutboxSection(msgspec.Struct, frozen=True):

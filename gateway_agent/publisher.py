@@ -32,12 +32,15 @@ class TransportPublisher:
         outbox: Outbox,
         *,
         gateway: str,
+        groups: Sequence[str],
         report: Callable[[str, str], None] = lambda _kind, _detail: None,
     ) -> None:
         self.name = name
         self._broker = broker
         self._outbox = outbox
         self._gateway = gateway
+        self._groups = tuple(groups)
+        self._kept: set[str] = set()
         self._report = report
         self._log = logger("publisher", transport=name, broker=broker.url)
         self._stopping = threading.Event()
@@ -88,10 +91,23 @@ class TransportPublisher:
         self._forget_publisher()
 
     def _publish(self, frames: Sequence[Held]) -> None:
+        self._keep({frame.topic for frame in frames} - self._kept)
         if self._publisher is None:
             self._publisher = self._broker.publisher()
         messages = [Message(frame.topic, self._gateway, frame.body) for frame in frames]
         self._publisher.publish(messages, timeout=_PUBLISH_WITHIN)
+
+    def _keep(self, topics: set[str]) -> None:
+        """Before the first frame of a topic goes out: what is published is kept for those who shall read it."""
+        for topic in sorted(topics):
+            for group in self._groups:
+                try:
+                    self._broker.keep([topic], group=group, timeout=_PUBLISH_WITHIN)
+                except BrokerRefused as error:
+                    # Whoever has not the right to make it may find it made by who has.
+                    self._log.warning("not known to be kept for a group", topic=topic, group=group, reason=str(error))
+                    self._report("not_kept", f"{topic} for {group}: {error}")
+            self._kept.add(topic)
 
     def _after_failure(self, frames: list[Held], error: PublishError) -> tuple[list[Held], int]:
         """What to publish next, and behind which frame to look for more then."""

@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 from brokers.url import split_topics
 from pipelines.sources.discovery import Source
 from schemas.errors import ConfigurationError
+from schemas.topics import PIPELINES
 
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*:")
 JOBS: Final = ("realtime", "archive")
@@ -111,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--status-file", type=Path, metavar="FILE", help="write pid and port here once the job runs")
     running.add_argument("--close-on-drain", action="store_true", help="SIGTERM also closes and writes windows still open")
     running.add_argument("--dry-run", action="store_true", help="print the plan, check sources and sinks, run nothing")
-    running.add_argument("--group", default="iotcloud", help="the job's name at brokers; at a queue every job needs its own")
+    running.add_argument("--group", default=PIPELINES, help="the job's name at brokers; at a queue every job needs its own")
     running.add_argument("--credit", type=int, default=20_000_000, metavar="BYTES", help="bytes under way before decoding")
     running.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     return parser

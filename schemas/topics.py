@@ -8,6 +8,9 @@ from typing import Final
 from schemas.errors import ConfigurationError
 
 MAX_LENGTH: Final = 200
+#: Groups, the names under which queues hand out what they hold: of pipelines, and of the master, which reads results.
+PIPELINES: Final = "iotcloud"
+MASTER: Final = "iotcloud-master"
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]+")
 _PART: Final = re.compile(r"[A-Za-z0-9_-]+")
 

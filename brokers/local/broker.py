@@ -76,6 +76,9 @@ class LocalBroker:
         """Make a topic, or add the partitions it lacks. Raises `BrokerUnavailable` when the directory cannot be written."""
         self._layout.create(topic, partitions, deadline=time.monotonic() + timeout)
 
+    def keep(self, topics: Sequence[str], *, group: str, timeout: float = 30.0) -> None:
+        """A log keeps everything for everyone."""
+
     def publisher(self) -> Publisher:
         options = self._options
         return LocalPublisher(

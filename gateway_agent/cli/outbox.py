@@ -84,7 +84,10 @@ def _replay(loaded: Any, given: argparse.Namespace) -> int:
     brokers = {name: connect(given.to) for name in config.transports} if given.to else loaded.brokers()
     outbox = Outbox(loaded.data_dir, gateway=config.gateway.id, transports=list(brokers), max_bytes=config.outbox.max_bytes)
     before = outbox.status()
-    publishers = [TransportPublisher(name, broker, outbox, gateway=config.gateway.id) for name, broker in brokers.items()]
+    publishers = [
+        TransportPublisher(name, broker, outbox, gateway=config.gateway.id, groups=config.transports[name].groups)
+        for name, broker in brokers.items()
+    ]
     started = time.monotonic()
     for publisher in publishers:
         publisher.start()

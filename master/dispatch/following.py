@@ -17,10 +17,9 @@ from master.store.database import Database
 from master.store.positions import StoredPositions
 from schemas.command import CommandState, decode_command_state
 from schemas.errors import FrameError, IoTCloudError
+from schemas.topics import MASTER
 from telemetry.logs import logger
 
-#: The name under which a queue hands results to the master, and a log shows its lag.
-GROUP: Final = "iotcloud-master"
 _BATCH: Final = 1_000
 _POLL_SECONDS: Final = 0.5
 _GATHER_SECONDS: Final = 0.2
@@ -87,7 +86,7 @@ class Follower:
                 self._trouble(error)
 
     def _read(self, topics: Sequence[str]) -> None:
-        reader = subscribe(connect(self._url), topics, group=GROUP, positions=self._positions, start="beginning")
+        reader = subscribe(connect(self._url), topics, group=MASTER, positions=self._positions, start="beginning")
         self._reader = reader
         try:
             while not self._closing.is_set() and not self._changed.is_set():

@@ -113,6 +113,17 @@ class BrokerContract:
             publisher.publish([Message(topic, "key", b"to all")])
             assert [delivery.value for reader in (one, other) for delivery in take(reader, 1)] == [b"to all"] * 2
 
+    def test_what_is_kept_for_a_group_waits_until_it_reads(self, broker: Broker, topic: str, publisher: Publisher) -> None:
+        broker.keep([topic], group="late")
+        publisher.publish([Message(topic, "key", str(number).encode()) for number in range(5)])
+        broker.keep([topic], group="late")
+        with following(broker, topic, group="late") as reader:
+            assert [delivery.value for delivery in take(reader, 5)] == [str(number).encode() for number in range(5)]
+            # A gateway that starts sees to it again, while the group is reading.
+            broker.keep([topic], group="late")
+            publisher.publish([Message(topic, "key", b"later")])
+            assert [delivery.value for delivery in take(reader, 1)] == [b"later"]
+
     def test_too_large_a_message_is_refused_by_name_and_the_others_are_stored(
         self, broker: Broker, topic: str, publisher: Publisher
     ) -> None:

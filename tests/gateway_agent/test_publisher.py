@@ -26,7 +26,7 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
 def publishing(
     outbox: Outbox, name: str, url: str, report: Callable[[str, str], None] = lambda *_: None
 ) -> Iterator[TransportPublisher]:
-    publisher = TransportPublisher(name, connect(url), outbox, gateway=GATEWAY, report=report)
+    publisher = TransportPublisher(name, connect(url), outbox, gateway=GATEWAY, groups=("readers",), report=report)
     publisher.start()
     try:
         yield publisher
