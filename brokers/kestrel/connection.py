@@ -1,0 +1,184 @@
+"""A connection to a server: requests out, replies in, neither waiting for the other."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Collection, Iterator
+from typing import Final, NamedTuple
+
+from brokers.url import Host
+
+PORT: Final = 22133
+#: Seconds after which a wait looks whether it is to end.
+LOOK: Final = 0.2
+_CHUNK: Final = 1 << 18
+_LONGEST_LINE: Final = 4096
+
+
+class Reply(NamedTuple):
+    """A line, or an item."""
+
+    line: bytes
+    item: bytes | None = None
+
+
+class Closed(OSError):
+    """Whoever uses the connection was told to stop."""
+
+
+class Connection:
+    """One TCP connection that does not block. What goes wrong is in ``failure``, and then it is of no more use."""
+
+    def __init__(self, opened: socket.socket) -> None:
+        self._socket = opened
+        self._requests: Iterator[bytes] = iter(())
+        self._outgoing = memoryview(b"")
+        self._incoming = bytearray()
+        self._writing = False
+        self._within = 0.0
+        self._answer_by = 0.0
+        #: How many replies are yet to come.
+        self.expected = 0
+        self.replies: deque[Reply] = deque()
+        self.failure: OSError | None = None
+
+    def ask(self, requests: Iterator[bytes], replies: int, *, within: float) -> None:
+        """Send ``requests``. Within so many seconds there has to be a sign of life as long as an answer is due."""
+        self._requests = itertools.chain(self._requests, requests) if self._writing else requests
+        self._writing = True
+        self.expected += replies
+        self._within = within
+        self._answer_by = time.monotonic() + within
+
+    @property
+    def writing(self) -> bool:
+        return self._writing
+
+    @property
+    def usable(self) -> bool:
+        """Whether the server has not ended an idle connection."""
+        if self.failure is None:
+            self._read()
+        return self.failure is None and not self._incoming and not self.replies
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def move(self, events: int) -> None:
+        """Send and receive what is possible now."""
+        if events & selectors.EVENT_READ:
+            self._read()
+        if events & selectors.EVENT_WRITE and self.failure is None:
+            self._write()
+        if self.failure is None and self.expected and time.monotonic() > self._answer_by:
+            self.failure = TimeoutError(f"no answer for {self._within:g} s")
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _write(self) -> None:
+        while True:
+            if not self._outgoing:
+                chunk = next(self._requests, None)
+                if chunk is None:
+                    self._writing = False
+                    return
+                self._outgoing = memoryview(chunk)
+            try:
+                sent = self._socket.send(self._outgoing)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self.failure = error
+                return
+            self._outgoing = self._outgoing[sent:]
+            self._answer_by = time.monotonic() + self._within
+
+    def _read(self) -> None:
+        try:
+            data = self._socket.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.failure = error
+            return
+        if not data:
+            self.failure = ConnectionResetError("the server ended the connection")
+            return
+        self._answer_by = time.monotonic() + self._within
+        self._incoming += data
+        self._take_replies()
+
+    def _take_replies(self) -> None:
+        incoming, at = self._incoming, 0
+        while (end := incoming.find(b"\r\n", at)) >= 0:
+            line = bytes(incoming[at:end])
+            item = None
+            if line.startswith(b"VALUE "):
+                try:
+                    after = end + 2 + int(line.rsplit(b" ", 1)[1])
+                except ValueError:
+                    self.failure = OSError(f"an answer that is not Kestrel's: {line[:80]!r}")
+                    return
+                if len(incoming) < after + 7:
+                    break
+                item = bytes(memoryview(incoming)[end + 2 : after])
+                end = after + 5
+            self.replies.append(Reply(line, item))
+            self.expected -= 1
+            at = end + 2
+        del incoming[:at]
+        if len(incoming) > _LONGEST_LINE and not incoming.startswith(b"VALUE "):
+            self.failure = OSError("an answer that is not Kestrel's")
+
+
+def connect(host: Host, *, until: float, closing: threading.Event) -> Connection:
+    """Connect before ``until`` (monotonic seconds). Raises `OSError`, `Closed` when ``closing`` is set meanwhile."""
+    failure: OSError = TimeoutError("timed out")
+    for family, kind, protocol, _, address in socket.getaddrinfo(host.name, host.port or PORT, type=socket.SOCK_STREAM):
+        opened = socket.socket(family, kind, protocol)
+        try:
+            _connect(opened, address, until, closing)
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            return Connection(opened)
+        except OSError as error:
+            opened.close()
+            failure = error
+            if isinstance(error, Closed):
+                break
+    raise failure
+
+
+def move(connections: Collection[Connection], seconds: float) -> None:
+    """Send and receive on all of them what is possible within ``seconds``, at most `LOOK`; return on the first that moves."""
+    with selectors.DefaultSelector() as selector:
+        for connection in connections:
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.writing else 0)
+            selector.register(connection, events)
+        ready = {key.fileobj: events for key, events in selector.select(max(0.0, min(seconds, LOOK)))}
+    for connection in connections:
+        connection.move(ready.get(connection, 0))
+
+
+def _connect(opened: socket.socket, address: object, until: float, closing: threading.Event) -> None:
+    opened.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        opened.connect(address)  # type: ignore[arg-type]
+    with selectors.DefaultSelector() as selector:
+        selector.register(opened, selectors.EVENT_WRITE)
+        while not selector.select(max(0.0, min(LOOK, until - time.monotonic()))):
+            if closing.is_set():
+                raise Closed(errno.ECANCELED, "closed")
+            if time.monotonic() >= until:
+                raise TimeoutError("timed out while connecting")
+    if code := opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        raise OSError(code, os.strerror(code))
