@@ -1,0 +1,148 @@
+"""Publishing at quality of service 1, with many messages on their way at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final
+
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from brokers.backoff import Backoff
+from brokers.contract import Message
+from brokers.mqtt.call import Call
+from brokers.mqtt.connection import Connection
+from brokers.mqtt.failures import CLOSED, SILENT, Failure
+from brokers.mqtt.names import KEY, mqtt_topic, passing_id
+from brokers.mqtt.options import Target
+from telemetry.logs import logger
+
+#: Messages, and bytes of values, on their way at once; the server may want fewer.
+_MOST_MESSAGES: Final = 1_000
+_MOST_BYTES: Final = 16 << 20
+#: Topics that are remembered as without subscribers, to be told of once.
+_MOST_UNHEARD: Final = 1_000
+
+
+class MqttPublisher:
+    """See `brokers.contract.Publisher`.
+
+    A call returns when every message has its PUBACK and the server has then answered two requests. mosquitto sends a PUBACK
+    before what it stands for is on disk; the first request makes it write, also what went straight to a connected reader,
+    and it reads the second when it has written. Until then nothing of the call counts as acknowledged.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+        #: Answers for which it is worth waking up.
+        self._enough = 1
+        self._news = threading.Event()
+        self._unheard: set[str] = set()
+        self._log = logger("mqtt", broker=target.shown)
+
+    def publish(self, messages: Sequence[Message], *, timeout: float = 30.0) -> None:
+        """See `brokers.contract.Publisher.publish`."""
+        deadline = time.monotonic() + timeout
+        call = Call(self._target, messages)
+        if wanted := call.to_send(None):
+            connection = self._connected(deadline)
+            if isinstance(connection, Failure):
+                call.fail(wanted, connection)
+            else:
+                self._send(messages, call, connection, deadline)
+        self._warn(call.unheard - self._unheard)
+        if error := call.error():
+            raise error
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed.set()
+            if self._connection is not None:
+                self._connection.close()
+
+    def _connected(self, deadline: float) -> Connection | Failure:
+        """A connection that is open, or why there was none until ``deadline``."""
+        backoff = Backoff()
+        while True:
+            with self._lock:
+                if self._closed.is_set():
+                    return CLOSED
+                connection = self._connection
+                if connection is None or connection.failure is not None:
+                    connection = self._connection = Connection(
+                        self._target, passing_id(), changed=self._news.set, on_published=self._published
+                    )
+            failure = connection.wait_open(min(deadline, time.monotonic() + self._target.options.connect_timeout))
+            if failure is None:
+                return connection
+            connection.close(failure)
+            if failure.final or self._closed.wait(max(0.0, min(backoff.next(), deadline - time.monotonic()))):
+                return connection.failure or failure
+            if time.monotonic() >= deadline:
+                return failure
+
+    def _send(self, messages: Sequence[Message], call: Call, connection: Connection, deadline: float) -> None:
+        wanted = call.to_send(connection.maximum_packet_size)
+        if not self._sent(messages, wanted, call, connection, deadline):
+            # What is still under way must not come after what is published next.
+            connection.close(SILENT)
+            call.fail(wanted, connection.failure or SILENT)
+
+    def _sent(
+        self, messages: Sequence[Message], wanted: Sequence[int], call: Call, connection: Connection, deadline: float
+    ) -> bool:
+        """Send these; whether all were answered, and may be relied on, before ``deadline``."""
+        window = min(connection.receive_maximum, _MOST_MESSAGES)
+        topics: dict[str, str] = {}
+        for index in wanted:
+            topic, key, value = messages[index]
+            if call.on_way >= window or call.bytes + len(value) > _MOST_BYTES:
+                # Half of it at a time: to wake up for every answer would halve the speed.
+                self._take_answers(call, connection, deadline, messages=window // 2, size=_MOST_BYTES // 2)
+            if not connection.usable or time.monotonic() >= deadline:
+                return False
+            name = topics.get(topic) or topics.setdefault(topic, mqtt_topic(topic))
+            packet_id = connection.publish(name, value, _properties(key) if key else None)
+            if packet_id is None:
+                return False
+            call.sent(index, packet_id)
+        self._take_answers(call, connection, deadline, messages=0, size=0)
+        return not call.on_way and all(connection.wait_answered(connection.ask(), deadline) is None for _ in range(2))
+
+    def _take_answers(self, call: Call, connection: Connection, deadline: float, *, messages: int, size: int) -> None:
+        """Wait for answers until only so many messages with so many bytes are on their way, or no more can come."""
+        while True:
+            while connection.published:
+                call.answered(*connection.published.popleft())
+            left = deadline - time.monotonic()
+            if (call.on_way <= messages and call.bytes <= size) or left <= 0 or not connection.usable:
+                return
+            self._news.clear()
+            self._enough = max(1, call.on_way - messages)
+            if len(connection.published) < self._enough and connection.usable:
+                self._news.wait(left)
+
+    def _published(self) -> None:
+        connection = self._connection
+        if connection is None or len(connection.published) >= self._enough:
+            self._news.set()
+
+    def _warn(self, unheard: set[str]) -> None:
+        if len(self._unheard) < _MOST_UNHEARD:
+            self._unheard |= unheard
+            for topic in sorted(unheard):
+                self._log.warning("nobody subscribes: the server throws the messages away", topic=topic)
+
+
+@lru_cache(maxsize=4_096)
+def _properties(key: str) -> Properties:
+    """Properties of a PUBLISH, shared and not to be changed: the library takes longer to make them than to send them."""
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.UserProperty = (KEY, key)
+    return properties
