@@ -138,6 +138,13 @@ class Broker(Protocol):
         to do for a log. Raises `BrokerUnavailable` and `BrokerRefused`.
         """
 
+    def forget(self, topics: Sequence[str], *, group: str, timeout: float = 30.0) -> None:
+        """Undo `keep`, and what reading has made: what is kept of ``topics`` for ``group`` goes, and no more is kept.
+
+        No reader of the group may be at work. Nothing happens where there is no such group, nor for a log. Raises
+        `BrokerUnavailable` and `BrokerRefused`.
+        """
+
     def publisher(self) -> Publisher: ...
 
     def log_reader(self) -> LogReader:

@@ -79,6 +79,9 @@ class LocalBroker:
     def keep(self, topics: Sequence[str], *, group: str, timeout: float = 30.0) -> None:
         """A log keeps everything for everyone."""
 
+    def forget(self, topics: Sequence[str], *, group: str, timeout: float = 30.0) -> None:
+        """Positions are their readers' own."""
+
     def publisher(self) -> Publisher:
         options = self._options
         return LocalPublisher(

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from examples.demo.broker import EMBEDDED, names
 from examples.demo.layout import RECORDING, Layout
 from examples.demo.live import view
 from examples.demo.observe import Snapshot
@@ -24,6 +25,7 @@ _EXAMPLES = """\
 examples:
   ./dev demo                                  watch six hours of a sensor network in about a minute
   ./dev demo --speed 3600                     ten times as fast
+  ./dev demo --broker mqtt                    over a real server, which is installed if need be
   ./dev demo --once --json --csv recording.csv --out results
                                               nobody watching; one JSON object on stdout; exit 0 only if all of it holds
 
@@ -40,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         layout = _prepare(given.out)
         if not given.csv.is_file():
             raise ConfigurationError(f"no recording at {given.csv}", remedy="name a CSV file")
-        proof, summary = _run(Request(given.csv.absolute(), layout, given.speed), console, quiet=given.once)
+        proof, summary = _run(Request(given.csv.absolute(), layout, given.speed, given.broker), console, quiet=given.once)
     except IoTCloudError as error:
         if given.json:
             sys.stdout.write(json.dumps({"ok": False, "failed": [str(error)]}) + "\n")
@@ -64,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--once", action="store_true", help="without a live table, for scripts")
     parser.add_argument("--json", action="store_true", help="the summary as one JSON object on stdout")
     parser.add_argument("--csv", type=Path, default=RECORDING, metavar="FILE", help="another recording of this form")
+    parser.add_argument(
+        "--broker", default=EMBEDDED, choices=names(), help="broker of the gateway's events and commands (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"where to leave everything (default: {_DEFAULT_OUT}, emptied)")
     parser.add_argument("--speed", type=float, default=360.0, metavar="X", help="times the recorded pace (default: 360)")
     return parser

@@ -28,8 +28,8 @@ class Layout:
         return self.out / "archive"
 
     @property
-    def broker(self) -> str:
-        return f"local:{self.out / 'broker'}"
+    def broker(self) -> Path:
+        return self.out / "broker"
 
     @property
     def logs(self) -> Path:

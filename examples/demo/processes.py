@@ -127,7 +127,7 @@ class Process:
                 self._process = self._start()
 
 
-def run_once(name: str, command: Sequence[str], *, log: Path, deadline: float) -> int:
+def run_once(name: str, command: Sequence[str], *, log: Path, environment: Mapping[str, str], deadline: float) -> int:
     """Run a command to its end and return its exit status. Raises `ProcessFailed` after ``deadline`` seconds."""
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -135,6 +135,7 @@ def run_once(name: str, command: Sequence[str], *, log: Path, deadline: float) -
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
+            env={**os.environ, **environment},
             preexec_fn=_die_with_parent,  # noqa: PLW1509 (a single call into libc)
         )
     try:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from examples.demo.broker import EMBEDDED, DemoBroker, started
 from examples.demo.commands import FINAL, SentCommand, commands
 from examples.demo.expected import readings
 from examples.demo.layout import CAPTURE, Layout, write_configuration
@@ -44,6 +45,7 @@ class Request:
     recording: Path
     layout: Layout
     speed: float
+    broker: str = EMBEDDED
 
 
 Show = Callable[[Snapshot], None]
@@ -57,6 +59,7 @@ class Demonstration:
         self._layout = request.layout
         self._show = show
         self._phase = "starting"
+        self._broker = DemoBroker("")
         self._expected = sum(1 for _ in readings(request.recording))
         self._processes: dict[str, Process] = {}
         self._metrics: dict[str, str] = {}
@@ -66,8 +69,9 @@ class Demonstration:
         """Returns the proof and its summary. Raises `ProcessFailed` when there is nothing to prove."""
         began = time.monotonic()
         with ExitStack() as stack:
-            stack.callback(self._kill)
             self._layout.logs.mkdir(parents=True, exist_ok=True)
+            self._broker = stack.enter_context(started(self._request.broker, self._layout.broker))
+            stack.callback(self._kill)
             self._start_master()
             self._start_gateway()
             self._start_pipeline()
@@ -96,7 +100,7 @@ class Demonstration:
         speed = self._request.speed
         values = {
             "DEMO_OUT": str(layout.out),
-            "DEMO_BROKER": layout.broker,
+            "DEMO_BROKER": self._broker.url,
             "DEMO_MASTER": layout.master_url.read_text().strip(),
             "DEMO_CSV": str(self._request.recording),
             "DEMO_CAPTURE": str(CAPTURE),
@@ -198,7 +202,9 @@ class Demonstration:
         self._phase = "reading the rest"
         self._look()
         command = [sys.executable, *self._pipeline_command("--until-end")]
-        status = run_once("the last pass of the pipeline", command, log=self._layout.logs / "pipeline.log", deadline=_LAST_PASS)
+        log = self._layout.logs / "pipeline.log"
+        environment = self._broker.environment
+        status = run_once("the last pass of the pipeline", command, log=log, environment=environment, deadline=_LAST_PASS)
         if status:
             raise ProcessFailed(f"the last pass of the pipeline ended with {status}", remedy=f"see {self._layout.logs}")
 
@@ -226,7 +232,9 @@ class Demonstration:
 
     def _start(self, name: str, arguments: Sequence[str]) -> None:
         command = [sys.executable, *arguments]
-        self._processes[name] = Process(name, command, log=self._layout.logs / f"{name}.log", environment={})
+        self._processes[name] = Process(
+            name, command, log=self._layout.logs / f"{name}.log", environment=self._broker.environment
+        )
 
     def _kill(self) -> None:
         for process in self._processes.values():
