@@ -31,6 +31,8 @@ class ServerContract:
     SERVER: str
     #: Seconds that a deadline may be passed by, on a busy machine, before it counts as none.
     GRACE = 15.0
+    #: Calls of 50 messages in the test that kills the server. Fewer where it writes all it keeps for each message.
+    CALLS = 200
 
     @pytest.fixture(scope="class")
     def server_name(self) -> str:
@@ -63,7 +65,7 @@ class ServerContract:
         positions = MemoryPositions()
         with following(broker, topic, positions=positions) as reader:
             reader.poll(max_messages=1, timeout=0)
-        calls, per_call, kill_at = 200, 50, 70
+        calls, per_call, kill_at = self.CALLS, 50, self.CALLS // 3
         with publishing_again_and_again(publisher, topic, calls=calls, per_call=per_call) as progress:
             progress.wait_for(kill_at)
             server.process.kill()
