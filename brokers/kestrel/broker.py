@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
@@ -21,6 +22,10 @@ _NOTES = (
     "for every group of readers the server keeps a fan-out queue from its first poll on; a topic without any is kept nowhere"
     " (fanoutOnly). SIGKILL loses nothing; a power failure what was not yet synced (syncJournal)"
 )
+
+#: Naming a queue makes it; looking at its head is the way to name it that changes nothing.
+_MAKE: Final = b"get %b/peek\r\n"
+_DELETE: Final = b"delete %b\r\n"
 
 
 class KestrelOptions(msgspec.Struct, frozen=True):
@@ -85,11 +90,15 @@ class KestrelBroker:
 
     def create_topic(self, topic: str, *, partitions: int = 1, timeout: float = 30.0) -> None:  # noqa: ARG002
         """Make the topic's queue on every server; a queue has no partitions. Raises `BrokerUnavailable`."""
-        self._make({topic: queue_of(topic)}, timeout)
+        self._tell(_MAKE, {topic: queue_of(topic)}, timeout)
 
     def keep(self, topics: Sequence[str], *, group: str, timeout: float = 30.0) -> None:
         """Make the fan-out queues of ``group`` on every server. Raises `BrokerUnavailable`."""
-        self._make({topic: fanout_queue_of(topic, group) for topic in topics}, timeout)
+        self._tell(_MAKE, {topic: fanout_queue_of(topic, group) for topic in topics}, timeout)
+
+    def forget(self, topics: Sequence[str], *, group: str, timeout: float = 30.0) -> None:
+        """Delete the fan-out queues of ``group`` on every server. Raises `BrokerUnavailable`."""
+        self._tell(_DELETE, {topic: fanout_queue_of(topic, group) for topic in topics}, timeout)
 
     def publisher(self) -> Publisher:
         from brokers.kestrel.publisher import KestrelPublisher
@@ -108,11 +117,10 @@ class KestrelBroker:
 
         return KestrelReader(self._cluster, {topic: fanout_queue_of(topic, group) for topic in topics})
 
-    def _make(self, queues: Mapping[str, str], timeout: float) -> None:
-        """Make ``queues``, by topic, on every server."""
+    def _tell(self, request: bytes, queues: Mapping[str, str], timeout: float) -> None:
+        """Send every server ``request`` for each of ``queues``, which are by topic."""
         until = time.monotonic() + timeout
-        # Naming a queue makes it; looking at its head is the way to name it that changes nothing.
-        requests = [b"get %b/peek\r\n" % queue.encode() for queue in queues.values()]
+        requests = [request % queue.encode() for queue in queues.values()]
         for host in self._cluster.hosts:
             try:
                 connection = connect(host, until=until, closing=threading.Event())
@@ -131,7 +139,7 @@ def _ask(connection: Connection, requests: Sequence[bytes], until: float) -> Non
         move((connection,), until - time.monotonic())
         while connection.replies:
             line = connection.replies.popleft().line
-            if line != b"END" and not line.startswith(b"VALUE "):
+            if line not in (b"END", b"DELETED") and not line.startswith(b"VALUE "):
                 raise OSError(f"the server answered {line[:200].decode('latin-1')!r}")
     if connection.failure is not None:
         raise connection.failure

@@ -21,6 +21,8 @@ PORT: Final = 22133
 LOOK: Final = 0.2
 _CHUNK: Final = 1 << 18
 _LONGEST_LINE: Final = 4096
+#: Where there is one that costs no system call to make.
+_Selector: Final = getattr(selectors, "PollSelector", selectors.DefaultSelector)
 
 
 class Reply(NamedTuple):
@@ -160,8 +162,10 @@ def connect(host: Host, *, until: float, closing: threading.Event) -> Connection
 
 def move(connections: Collection[Connection], seconds: float) -> None:
     """Send and receive on all of them what is possible within ``seconds``, at most `LOOK`; return on the first that moves."""
-    with selectors.DefaultSelector() as selector:
+    with _Selector() as selector:
         for connection in connections:
+            if connection.writing:
+                connection.move(selectors.EVENT_WRITE)
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.writing else 0)
             selector.register(connection, events)
         ready = {key.fileobj: events for key, events in selector.select(max(0.0, min(seconds, LOOK)))}
@@ -173,7 +177,7 @@ def _connect(opened: socket.socket, address: object, until: float, closing: thre
     opened.setblocking(False)
     with contextlib.suppress(BlockingIOError):
         opened.connect(address)  # type: ignore[arg-type]
-    with selectors.DefaultSelector() as selector:
+    with _Selector() as selector:
         selector.register(opened, selectors.EVENT_WRITE)
         while not selector.select(max(0.0, min(LOOK, until - time.monotonic()))):
             if closing.is_set():

@@ -20,11 +20,6 @@ def queue_of(topic: str) -> str:
     return check_topic(topic).replace(".", ":")
 
 
-def topic_of(queue: str) -> str:
-    """The topic of a queue or fan-out queue."""
-    return queue.partition("+")[0].replace(":", ".")
-
-
 def fanout_queue_of(topic: str, group: str) -> str:
     """The queue that readers of ``group`` take from. Raises `ConfigurationError` for a wrong topic or group."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import signal
 import time
 from collections import Counter
@@ -23,6 +24,11 @@ class Server:
 
     def __init__(self, directory: Path, settings: Settings, *, max_open_reads: int, sync: float | None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        self._lock = (directory / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(f"{directory} is in use by another server") from None
         self.queues = Queues(directory, settings)
         self.max_open_reads = max_open_reads
         #: Sessions that have something to send.
