@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from contextlib import closing
 
 from brokers.contract import Capabilities, LogReader, Publisher, QueueReader
-from brokers.pubsub.administration import create_topic
+from brokers.pubsub.administration import create_topic, delete_subscription, ensure_subscription
 from brokers.pubsub.batches import MAX_MESSAGE_BYTES
 from brokers.pubsub.channels import Channels
 from brokers.pubsub.connection import Connection
-from brokers.pubsub.names import topic_path
+from brokers.pubsub.names import subscriptions_of, topic_path
 from brokers.pubsub.options import Target
 from brokers.pubsub.publisher import PubsubPublisher
 from brokers.pubsub.reader import PubsubReader
 from schemas.errors import ConfigurationError
 
-_NOTES = "a group gets what is published after its first poll: its subscription begins there"
+_NOTES = "a group gets what is published after its first poll, or after keep: its subscription begins there"
 _EMULATOR = "; an emulator keeps everything in memory and forgets it when it ends"
 
 
@@ -48,6 +48,22 @@ class PubsubBroker:
         path = topic_path(self._target.project, topic)
         with closing(Connection(self._channels)) as connection:
             create_topic(connection, path, topic, deadline=time.monotonic() + timeout)
+
+    def keep(self, topics: Sequence[str], *, group: str, timeout: float = 30.0) -> None:
+        """Make the group's subscriptions, with their topics if need be. Raises `BrokerUnavailable` and `BrokerRefused`."""
+        deadline = time.monotonic() + timeout
+        subscriptions = subscriptions_of(self._target.project, topics, group)
+        with closing(Connection(self._channels)) as connection:
+            for subscription in subscriptions:
+                ensure_subscription(connection, subscription, self._target.options, deadline=deadline)
+
+    def forget(self, topics: Sequence[str], *, group: str, timeout: float = 30.0) -> None:
+        """Delete the group's subscriptions. Raises `BrokerUnavailable` and `BrokerRefused`."""
+        deadline = time.monotonic() + timeout
+        subscriptions = subscriptions_of(self._target.project, topics, group)
+        with closing(Connection(self._channels)) as connection:
+            for subscription in subscriptions:
+                delete_subscription(connection, subscription, deadline=deadline)
 
     def publisher(self) -> Publisher:
         return PubsubPublisher(self._channels)

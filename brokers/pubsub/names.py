@@ -8,7 +8,8 @@ these can mark what was added without two names becoming one.
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from schemas.errors import ConfigurationError
@@ -23,15 +24,27 @@ def topic_path(project: str, topic: str) -> str:
     return f"projects/{project}/topics/{_topic_id(topic)}"
 
 
-def subscription_path(project: str, topic: str, group: str) -> str:
-    """The subscription that the readers of ``group`` share. Raises `ConfigurationError`."""
+class Subscription(NamedTuple):
+    """What the readers of a group share of a topic."""
+
+    topic: str
+    topic_path: str
+    path: str
+
+
+def subscriptions_of(project: str, topics: Sequence[str], group: str) -> list[Subscription]:
+    """The subscriptions of a group. Raises `ConfigurationError` for a wrong topic, or a group that makes no name."""
+    return [_subscription(project, topic, group) for topic in dict.fromkeys(topics)]
+
+
+def _subscription(project: str, topic: str, group: str) -> Subscription:
     name = f"{_topic_id(topic)}+{quote(group, safe='')}"
     if not group or len(name) > _LONGEST:
         raise ConfigurationError(
             f"topic {topic!r}: the group {group!r} makes no name of a subscription",
-            remedy=f"a group whose name is not empty, and with that of the topic not longer than {_LONGEST} letters",
+            remedy=f"a name that is not empty, and with that of the topic has at most {_LONGEST - 3} letters",
         )
-    return f"projects/{project}/subscriptions/{name}"
+    return Subscription(topic, topic_path(project, topic), f"projects/{project}/subscriptions/{name}")
 
 
 def _topic_id(topic: str) -> str:

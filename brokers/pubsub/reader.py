@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import grpc
 
@@ -17,7 +17,7 @@ from brokers.pubsub.connection import Connection
 from brokers.pubsub.failures import code_of, describe
 from brokers.pubsub.held import Held, Lease
 from brokers.pubsub.leases import LeaseKeeper, acknowledge, extend
-from brokers.pubsub.names import subscription_path, topic_path
+from brokers.pubsub.names import subscriptions_of
 from brokers.pubsub.stream import Stream
 from telemetry.logs import logger
 
@@ -27,12 +27,6 @@ _PATIENCE: Final = 5.0
 _FAREWELL: Final = 0.4
 
 
-class _Followed(NamedTuple):
-    topic: str
-    path: str
-    subscription: str
-
-
 class PubsubReader:
     """See `brokers.contract.QueueReader`."""
 
@@ -40,10 +34,7 @@ class PubsubReader:
         target = channels.target
         self._url = target.url
         self._options = target.options
-        self._followed = [
-            _Followed(topic, topic_path(target.project, topic), subscription_path(target.project, topic, group))
-            for topic in dict.fromkeys(topics)
-        ]
+        self._subscriptions = subscriptions_of(target.project, topics, group)
         self._connection = Connection(channels)
         self._held = Held(self._options.max_outstanding, self._options.max_outstanding_bytes)
         self._keeper = LeaseKeeper(self._connection, self._held, seconds=round(self._options.ack_deadline))
@@ -113,10 +104,10 @@ class PubsubReader:
 
     def _connect(self, deadline: float) -> None:
         try:
-            for topic, path, subscription in self._followed:
-                ensure_subscription(self._connection, subscription, path, topic, self._options, deadline=deadline)
-            for topic, _, subscription in self._followed:
-                stream = Stream(self._connection, topic, subscription, self._held, self._options)
+            for subscription in self._subscriptions:
+                ensure_subscription(self._connection, subscription, self._options, deadline=deadline)
+            for subscription in self._subscriptions:
+                stream = Stream(self._connection, subscription, self._held, self._options)
                 self._streams.append(stream)
                 stream.start()
         except BrokerError:

@@ -13,6 +13,7 @@ from brokers.contract import Delivery
 from brokers.pubsub.batches import KEY
 from brokers.pubsub.connection import CALL_FAILED, Connection
 from brokers.pubsub.held import Held, Lease
+from brokers.pubsub.names import Subscription
 from brokers.pubsub.options import PubsubOptions
 
 #: Seconds between signs of life: the service ends a stream that was silent for 60 s.
@@ -22,16 +23,16 @@ _SIGN_OF_LIFE: Final = 30.0
 class Stream(threading.Thread):
     """Puts what comes into ``held`` until it is finished or fails; then ``failure`` says why, and ``held`` is woken."""
 
-    def __init__(self, connection: Connection, topic: str, subscription: str, held: Held, options: PubsubOptions) -> None:
-        super().__init__(name=f"pubsub-{topic}", daemon=True)
-        self.topic = topic
+    def __init__(self, connection: Connection, subscription: Subscription, held: Held, options: PubsubOptions) -> None:
+        super().__init__(name=f"pubsub-{subscription.topic}", daemon=True)
+        self.topic = subscription.topic
         self.failure: BaseException | None = None
-        self._subscription = subscription
+        self._path = subscription.path
         self._held = held
         self._options = options
         self._finishing = threading.Event()
         self._call: Any = connection.stream(
-            connection.calls().subscriber.streaming_pull, self._requests(), resource=("subscription", subscription)
+            connection.calls().subscriber.streaming_pull, self._requests(), resource=("subscription", subscription.path)
         )
 
     def run(self) -> None:
@@ -52,7 +53,7 @@ class Stream(threading.Thread):
 
     def _put(self, received: Any) -> None:
         message = received.message
-        lease = Lease(self._subscription, received.ack_id, message.message_id)
+        lease = Lease(self._path, received.ack_id, message.message_id)
         # Another publisher than ours may carry no such attribute.
         key = message.attributes.get(KEY, message.ordering_key)
         # The attempt is counted by the service only where the subscription has a dead-letter topic.
@@ -61,7 +62,7 @@ class Stream(threading.Thread):
 
     def _requests(self) -> Iterator[StreamingPullRequest]:
         yield StreamingPullRequest(
-            subscription=self._subscription,
+            subscription=self._path,
             stream_ack_deadline_seconds=round(self._options.ack_deadline),
             client_id=str(uuid.uuid4()),
             max_outstanding_messages=self._options.max_outstanding,
