@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 
 from brokers.contract import Capabilities, LogReader, Publisher, QueueReader
-from brokers.mqtt.keeping import keep
 from brokers.mqtt.options import target_of
 from brokers.mqtt.publisher import MqttPublisher
 from brokers.mqtt.reader import MqttReader, Turns
+from brokers.mqtt.sessions import forget, keep
 from brokers.url import BrokerUrl
 from schemas.errors import ConfigurationError
 from schemas.topics import check_topic
@@ -44,6 +44,10 @@ class MqttBroker:
     def keep(self, topics: Sequence[str], *, group: str, timeout: float = 30.0) -> None:
         """See `brokers.contract.Broker.keep`: the user of this URL must have the right to read the topics."""
         keep(self._target, topics, group, deadline=time.monotonic() + timeout)
+
+    def forget(self, topics: Sequence[str], *, group: str, timeout: float = 30.0) -> None:
+        """See `brokers.contract.Broker.forget`."""
+        forget(self._target, topics, group, deadline=time.monotonic() + timeout)
 
     def publisher(self) -> Publisher:
         return MqttPublisher(self._target)

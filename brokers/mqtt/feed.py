@@ -22,6 +22,8 @@ from telemetry.logs import logger
 #: Seconds that a connection must last before the next one is made at once: two readers that take a session from each
 #: other in turn slow down.
 _LASTING: Final = 10.0
+#: PUBACKs between requests: mosquitto writes all it has for each, so that many of them take their time.
+_PORTION: Final = 100
 
 
 class Bell:
@@ -135,8 +137,8 @@ class Feed:
         with self._bell.condition:
             return [self._waiting.popleft().delivery for _ in range(min(most, len(self._waiting)))]
 
-    def acknowledge(self, deliveries: Iterable[Delivery]) -> tuple[Connection, int] | None:
-        """Send what PUBACKs may be sent, and a request that is answered after them; None when the connection is lost.
+    def acknowledge(self, deliveries: Iterable[Delivery]) -> tuple[Connection, list[int]] | None:
+        """Send what PUBACKs may be sent, and requests that are answered after them; None when the connection is lost.
 
         They go out in the order of the messages (4.6): one waits for those before it.
         """
@@ -151,10 +153,13 @@ class Feed:
                 packet_ids.append(self._open.popitem(last=False)[1].packet_id)
         if connection is None:
             return None
-        for packet_id in packet_ids:
-            if packet_id is not None:
-                connection.acknowledge(packet_id)
-        return connection, connection.ask()
+        requests = []
+        for first in range(0, max(1, len(packet_ids)), _PORTION):
+            for packet_id in packet_ids[first : first + _PORTION]:
+                if packet_id is not None:
+                    connection.acknowledge(packet_id)
+            requests.append(connection.ask())
+        return connection, requests
 
     def is_current(self, delivery: Delivery) -> bool:
         """Whether the connection there is now brought it."""

@@ -20,8 +20,10 @@ from brokers.mqtt.names import KEY, mqtt_topic, passing_id
 from brokers.mqtt.options import Target
 from telemetry.logs import logger
 
-#: Messages, and bytes of values, on their way at once; the server may want fewer.
-_MOST_MESSAGES: Final = 1_000
+#: Messages of a portion; all of it is on its way at once, if the server does not want fewer.
+_MOST: Final = 1_000
+_LEAST: Final = 10
+#: Bytes of values on their way at once, unless a single one is larger.
 _MOST_BYTES: Final = 16 << 20
 #: Topics that are remembered as without subscribers, to be told of once.
 _MOST_UNHEARD: Final = 1_000
@@ -30,9 +32,10 @@ _MOST_UNHEARD: Final = 1_000
 class MqttPublisher:
     """See `brokers.contract.Publisher`.
 
-    A call returns when every message has its PUBACK and the server has then answered two requests. mosquitto sends a PUBACK
-    before what it stands for is on disk; the first request makes it write, also what went straight to a connected reader,
-    and it reads the second when it has written. Until then nothing of the call counts as acknowledged.
+    A portion of messages counts as acknowledged when each has its PUBACK and the server has then answered two requests.
+    mosquitto sends a PUBACK before what it stands for is on disk; the first request makes it write, also what went straight
+    to a connected reader, and it reads the second when it has written. As it writes all it has for every message, it may
+    become slow: what takes too long is sent in smaller portions the next time.
     """
 
     def __init__(self, target: Target) -> None:
@@ -40,6 +43,7 @@ class MqttPublisher:
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._connection: Connection | None = None
+        self._portion = _MOST
         #: Answers for which it is worth waking up.
         self._enough = 1
         self._news = threading.Event()
@@ -89,18 +93,25 @@ class MqttPublisher:
 
     def _send(self, messages: Sequence[Message], call: Call, connection: Connection, deadline: float) -> None:
         wanted = call.to_send(connection.maximum_packet_size)
-        if not self._sent(messages, wanted, call, connection, deadline):
-            # What is still under way must not come after what is published next.
-            connection.close(SILENT)
-            call.fail(wanted, connection.failure or SILENT)
+        first = 0
+        while first < len(wanted):
+            portion = wanted[first : first + self._portion]
+            if not self._sent(messages, portion, call, connection, deadline):
+                # What is still under way must not come after what is published next.
+                connection.close(SILENT)
+                call.fail(wanted[first:], connection.failure or SILENT)
+                self._portion = max(_LEAST, self._portion // 2)
+                return
+            first += len(portion)
+            self._portion = min(_MOST, 2 * self._portion)
 
     def _sent(
-        self, messages: Sequence[Message], wanted: Sequence[int], call: Call, connection: Connection, deadline: float
+        self, messages: Sequence[Message], portion: Sequence[int], call: Call, connection: Connection, deadline: float
     ) -> bool:
         """Send these; whether all were answered, and may be relied on, before ``deadline``."""
-        window = min(connection.receive_maximum, _MOST_MESSAGES)
+        window = min(connection.receive_maximum, _MOST)
         topics: dict[str, str] = {}
-        for index in wanted:
+        for index in portion:
             topic, key, value = messages[index]
             if call.on_way >= window or call.bytes + len(value) > _MOST_BYTES:
                 # Half of it at a time: to wake up for every answer would halve the speed.

@@ -96,11 +96,11 @@ class MqttReader:
                 lost.append(feed.topic)
             if answer is not None:
                 asked.append((feed.topic, *answer))
-        deadline = time.monotonic() + self._target.options.connect_timeout
-        for topic, connection, number in asked:
-            if failure := connection.wait_answered(number, deadline):
-                connection.close(SILENT)
-                raise BrokerUnavailable(f"{about(self._target.shown, [topic])}: {failure.reason}", remedy=failure.remedy)
+        for topic, connection, requests in asked:
+            for request in requests:
+                if failure := connection.wait_answered(request, time.monotonic() + self._target.options.connect_timeout):
+                    connection.close(SILENT)
+                    raise BrokerUnavailable(f"{about(self._target.shown, [topic])}: {failure.reason}", remedy=failure.remedy)
         if lost:
             raise BrokerUnavailable(
                 f"{about(self._target.shown, lost)}: {CUT.reason} after these were delivered",

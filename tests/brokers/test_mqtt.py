@@ -8,3 +8,4 @@ from tests.brokers.server_contract import ServerContract
 
 class TestMqtt(ServerContract, QueueContract):
     SERVER = "mqtt"
+    CALLS = 40
