@@ -30,8 +30,11 @@ class Address:
     credentials: Any
     options: RabbitOptions
 
-    def parameters(self, host: Host, timeout: float) -> pika.ConnectionParameters:
-        """For a connection that is open within ``timeout`` seconds. Raises `BrokerRefused` for a file that cannot be used."""
+    def parameters(self, host: Host, timeout: float, about: str) -> pika.ConnectionParameters:
+        """For a connection that is open within ``timeout`` seconds.
+
+        Raises `BrokerRefused` for a file that cannot be used; ``about`` says in it what the connection is for.
+        """
         return pika.ConnectionParameters(
             host=host.name,
             port=host.port or _PORTS[self.scheme],
@@ -40,11 +43,11 @@ class Address:
             heartbeat=round(self.options.heartbeat),
             socket_timeout=timeout,
             stack_timeout=timeout,
-            ssl_options=pika.SSLOptions(self._tls(), host.name) if self.scheme == "amqps" else None,
+            ssl_options=pika.SSLOptions(self._tls(about), host.name) if self.scheme == "amqps" else None,
             client_properties={"product": "iotcloud"},
         )
 
-    def _tls(self) -> ssl.SSLContext:
+    def _tls(self, about: str) -> ssl.SSLContext:
         # Read again for every connection: certificates are renewed while an agent runs.
         options = self.options
         file = options.ca
@@ -55,7 +58,7 @@ class Address:
                 context.load_cert_chain(options.cert, options.key or None)
         except OSError as error:
             raise BrokerRefused(
-                f"{self.url}: cannot use the certificate {file}: {error}",
+                f"{self.url}: {about}: cannot use the certificate {file}: {error}",
                 remedy="name readable files in PEM, a key that belongs to its certificate and has no passphrase",
             ) from error
         return context

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from brokers.contract import Capabilities, LogReader, Publisher, QueueReader
@@ -41,25 +41,24 @@ class RabbitBroker:
             creates_topics=True,
             durable=True,
             max_message_bytes=self._address.options.max_message_bytes,
-            notes="the first group to subscribe gets what was published before it, other groups what comes after they did;"
+            notes="a group gets what is published after its first keep or poll; what no group is there for is dropped;"
             " several readers of a group keep the order of a key only with single_active_consumer=true",
         )
 
     def create_topic(self, topic: str, *, partitions: int = 1, timeout: float = 30.0) -> None:  # noqa: ARG002
-        """Make the exchanges, and the queue that keeps the topic until a group subscribes. There are no partitions.
+        """Make the exchange that all topics have in common. There are no partitions.
 
         Raises `BrokerUnavailable`, `BrokerRefused`, and `ConfigurationError` for a wrong name.
         """
-        check_topic(topic)
-        deadline = time.monotonic() + timeout
-        about = f"topic {topic!r}"
-        with closing(Connector(self._address)) as connector:
-            topology = Topology(connector.link(deadline, about), self._address.options)
-            try:
-                topology.exchanges(deadline)
-                topology.unclaimed(topic, deadline)
-            except (LinkFailed, TimeoutError) as error:
-                raise connector.describe(about, error) from error
+        self._administer([topic], timeout, lambda *_: None)
+
+    def keep(self, topics: Sequence[str], *, group: str, timeout: float = 30.0) -> None:
+        """Make the group's queues. Raises as `create_topic` does."""
+        self._administer(topics, timeout, lambda topology, topic, deadline: topology.queue(group, topic, deadline))
+
+    def forget(self, topics: Sequence[str], *, group: str, timeout: float = 30.0) -> None:
+        """Delete the group's queues. Raises as `create_topic` does."""
+        self._administer(topics, timeout, lambda topology, topic, deadline: topology.delete(group, topic, deadline))
 
     def publisher(self) -> Publisher:
         return RabbitPublisher(Connector(self._address))
@@ -75,3 +74,16 @@ class RabbitBroker:
         if not group:
             raise ConfigurationError(f"{self.url}: a reader needs the name of a group", remedy="name one")
         return RabbitReader(Connector(self._address), [check_topic(topic) for topic in dict.fromkeys(topics)], group)
+
+    def _administer(self, topics: Sequence[str], timeout: float, action: Callable[[Topology, str, float], object]) -> None:
+        """Do something for each topic, on a link of its own."""
+        deadline = time.monotonic() + timeout
+        about = "topic " + ", ".join(repr(check_topic(topic)) for topic in topics)
+        with closing(Connector(self._address)) as connector:
+            topology = Topology(connector.link(deadline, about), self._address.options)
+            try:
+                topology.exchange(deadline)
+                for topic in topics:
+                    action(topology, topic, deadline)
+            except (LinkFailed, TimeoutError) as error:
+                raise connector.describe(about, error) from error

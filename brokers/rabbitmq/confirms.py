@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 import pika  # type: ignore[import-untyped]
@@ -24,15 +25,21 @@ class Confirms:
     has got one, and what is left in the network then is stored later, beside its repetition.
     """
 
-    def __init__(self, channel: Channel, deadline: float) -> None:
-        """Raises `LinkFailed` and `TimeoutError`."""
+    def __init__(self, channel: Channel, deadline: float, *, refuse: bool, unread: Callable[[str], None]) -> None:
+        """``refuse`` what goes to no queue; otherwise ``unread`` is called with a topic of which that is so.
+
+        Raises `LinkFailed` and `TimeoutError`.
+        """
         self.channel = channel
+        self._refuse = refuse
+        self._unread = unread
+        self._topics: set[str] = set()
         self._tag = 0
         #: Of the messages in flight, in order: delivery tag, position among the messages of the call, bytes.
         self._in_flight: deque[tuple[int, int, int]] = deque()
         self._bytes = 0
         self._window = 1
-        self._sending = Sending((), (), mandatory=False)
+        self._sending = Sending((), ())
         channel.link.run(lambda: channel.raw.add_on_return_callback(self._on_return))
         channel.ask("confirm_delivery", deadline, ack_nack_callback=self._on_answer)
 
@@ -44,7 +51,7 @@ class Confirms:
 
     def _fill(self) -> None:
         sending = self._sending
-        while sending.sent < len(sending.indexes) and len(self._in_flight) < self._window:
+        while sending.sent < len(sending.indexes) and len(self._in_flight) < self._window and not self.channel.link.failed:
             index = sending.indexes[sending.sent]
             message = sending.messages[index]
             size = len(message.value)
@@ -59,8 +66,10 @@ class Confirms:
                 message.topic,
                 message.value,
                 pika.BasicProperties(delivery_mode=_PERSISTENT, headers={"key": message.key}),
-                sending.mandatory,
+                # What goes to no queue comes back as a whole: asking for that once for each topic is enough to warn.
+                self._refuse or message.topic not in self._topics,
             )
+            self._topics.add(message.topic)
 
     def _on_answer(self, frame: Any) -> None:
         method = frame.method
@@ -86,4 +95,7 @@ class Confirms:
         self._sending.answer(flying[1], stored=stored)
 
     def _on_return(self, _: Any, method: Any, __: Any, ___: bytes) -> None:
-        self._sending.returned.add(method.routing_key)
+        if self._refuse:
+            self._sending.returned.add(method.routing_key)
+        else:
+            self._unread(method.routing_key)

@@ -9,6 +9,7 @@ from brokers.errors import BrokerRefused, BrokerUnavailable
 from brokers.rabbitmq.address import Address
 from brokers.rabbitmq.failures import LinkFailed, describe
 from brokers.rabbitmq.link import Link
+from brokers.url import Host
 
 
 class Connector:
@@ -38,7 +39,7 @@ class Connector:
             try:
                 # The time is shared, so that a host that does not answer leaves some for the others.
                 share = max(0.05, (deadline - time.monotonic()) / (len(hosts) - attempt))
-                return self._open(self._turn % len(hosts), share)
+                return self._open(hosts[self._turn % len(hosts)], share, about)
             except (LinkFailed, TimeoutError) as error:
                 described = self.describe(about, error)
                 if isinstance(described, BrokerRefused) or self._closed or attempt == len(hosts) - 1:
@@ -59,8 +60,8 @@ class Connector:
         if link is not None:
             link.close()
 
-    def _open(self, host: int, timeout: float) -> Link:
-        link = Link(self.address.parameters(self.address.hosts[host], timeout))
+    def _open(self, host: Host, timeout: float, about: str) -> Link:
+        link = Link(self.address.parameters(host, timeout, about))
         with self._lock:
             self._link = link
             if self._closed:

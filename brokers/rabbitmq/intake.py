@@ -5,19 +5,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
-
-from pika.exceptions import ChannelClosedByBroker  # type: ignore[import-untyped]
+from typing import Any, NamedTuple
 
 from brokers.contract import Delivery
-from brokers.rabbitmq.failures import LinkFailed
 from brokers.rabbitmq.link import Channel, Link
 from brokers.rabbitmq.options import RabbitOptions
-from brokers.rabbitmq.topology import Topology, unclaimed_queue
-
-#: With these a server answers who consumes a queue that somebody else has to himself, or that is gone.
-_NOT_TO_BE_HAD: Final = (403, 404)
-_PATIENCE: Final = 10.0
+from brokers.rabbitmq.topology import Topology
 
 
 class Tag(NamedTuple):
@@ -81,37 +74,29 @@ class Intake:
         self.link = link
         self._options = options
         self._group = group
-        self._topology = Topology(link, options)
         self._buffer: deque[Delivery] = deque()
-        #: Topics of which older messages, from before any group came, are read first; and the group's queue for each.
-        self.claiming: dict[Source, str] = {}
 
     def subscribe(self, topic: str, deadline: float) -> None:
-        """Have the group's queue, and begin to read. Raises `LinkFailed` and `TimeoutError`."""
-        queue = self._topology.group(self._group, topic, deadline)
-        unclaimed = unclaimed_queue(topic)
-        if self._topology.waiting(unclaimed, deadline):
-            source = self._source(topic, deadline)
-            source.channel.trial = True
-            try:
-                # Alone, so that order holds and no other group gets a part of it.
-                self._consume(source, unclaimed, deadline, exclusive=True)
-            except LinkFailed as error:
-                cause = error.cause
-                if not isinstance(cause, ChannelClosedByBroker) or cause.reply_code not in _NOT_TO_BE_HAD:
-                    raise
-            else:
-                source.channel.trial = False
-                self.claiming[source] = queue
-                return
-        self._consume(self._source(topic, deadline), queue, deadline)
+        """Have the group's queue, and begin to read it. Raises `LinkFailed` and `TimeoutError`."""
+        queue = Topology(self.link, self._options).queue(self._group, topic, deadline)
+        channel = self.link.channel(deadline)
+        source = Source(channel, topic, self._options.prefetch)
+        gone = LookupError(f"the queue {queue!r} was deleted")
+
+        def deliver(_: Any, method: Any, properties: Any, body: bytes) -> None:
+            key = (properties.headers or {}).get("key", "")
+            text = key.decode(errors="replace") if isinstance(key, bytes) else str(key)
+            self._buffer.append(Delivery(topic, text, body, Tag(source, method.delivery_tag), bool(method.redelivered)))
+            self.link.changed()
+
+        channel.ask("basic_qos", deadline, prefetch_count=self._options.prefetch)
+        self.link.run(lambda: channel.raw.add_on_cancel_callback(lambda _: self.link.fail(gone)))
+        channel.ask("basic_consume", deadline, queue=queue, on_message_callback=deliver)
 
     def take(self, most: int) -> list[Delivery]:
         """What has come in. Raises `LinkFailed`: the server delivers it again."""
         if self.link.failed:
             self.link.wait(lambda: False, time.monotonic())
-        if not self._buffer and self.claiming:
-            self._look(time.monotonic() + _PATIENCE)
         found = [self._buffer.popleft() for _ in range(min(most, len(self._buffer)))]
         for delivery in found:
             tag = delivery.tag
@@ -125,28 +110,3 @@ class Intake:
             self.link.wait(lambda: bool(self._buffer), time.monotonic() + seconds)
         except TimeoutError:
             return
-
-    def _look(self, deadline: float) -> None:
-        """Begin with the group's own queues where nothing older is left."""
-        for source, queue in list(self.claiming.items()):
-            if not self._topology.waiting(unclaimed_queue(source.topic), deadline):
-                self._consume(source, queue, deadline)
-                del self.claiming[source]
-
-    def _source(self, topic: str, deadline: float) -> Source:
-        channel = self.link.channel(deadline)
-        channel.ask("basic_qos", deadline, prefetch_count=self._options.prefetch)
-        # A queue that is deleted ends the link, and the next one makes it again.
-        gone = LookupError(f"the queue of topic {topic!r} was deleted")
-        self.link.run(lambda: channel.raw.add_on_cancel_callback(lambda _: self.link.fail(gone)))
-        return Source(channel, topic, self._options.prefetch)
-
-    def _consume(self, source: Source, queue: str, deadline: float, *, exclusive: bool = False) -> None:
-        def deliver(_: Any, method: Any, properties: Any, body: bytes) -> None:
-            key = (properties.headers or {}).get("key", "")
-            text = key.decode(errors="replace") if isinstance(key, bytes) else str(key)
-            tag = Tag(source, method.delivery_tag)
-            self._buffer.append(Delivery(source.topic, text, body, tag, bool(method.redelivered)))
-            self.link.changed()
-
-        source.channel.ask("basic_consume", deadline, queue=queue, on_message_callback=deliver, exclusive=exclusive)

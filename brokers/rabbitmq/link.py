@@ -44,9 +44,12 @@ class Link:
         self._thread.start()
         self.wait(lambda: self._opened, deadline)
 
-    def channel(self, deadline: float) -> Channel:
-        """A new channel. Raises `LinkFailed` and `TimeoutError`."""
-        channel = Channel(self)
+    def channel(self, deadline: float, *, trial: bool = False) -> Channel:
+        """A new channel; one for a ``trial`` the server may close without ending the link.
+
+        Raises `LinkFailed` and `TimeoutError`.
+        """
+        channel = Channel(self, trial=trial)
         self.run(lambda: channel.open(self._connection))
         self.wait(lambda: channel.is_open, deadline)
         return channel
@@ -140,14 +143,14 @@ class Link:
 
 
 class Channel:
-    """A channel of a link. When the server closes it, the link has failed, unless the channel is a ``trial``."""
+    """A channel of a link. When the server closes it, the link has failed, unless the channel is for a trial."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, *, trial: bool) -> None:
         self.link = link
         #: pika's channel, for use on the link's thread.
         self.raw: Any = None
         self.is_open = False
-        self.trial = False
+        self._trial = trial
         self._failure: BaseException | None = None
 
     def open(self, connection: Any) -> None:
@@ -170,8 +173,7 @@ class Channel:
         return answers[0]
 
     def close(self) -> None:
-        """Forget it; the server is told."""
-        self.trial = True
+        """Forget one for a trial; the server is told."""
         self.link.run(lambda: self.raw.is_open and self.raw.close())
 
     def _on_open(self, _: Any) -> None:
@@ -180,7 +182,7 @@ class Channel:
 
     def _on_close(self, _: Any, error: BaseException) -> None:
         self._failure = error
-        if self.trial:
+        if self._trial:
             self.link.changed()
         elif not self.link.failed:
             self.link.fail(error)

@@ -10,7 +10,7 @@ from settings import Bytes, Seconds
 
 
 class RabbitOptions(msgspec.Struct, frozen=True):
-    """Zero turns ``heartbeat``, ``expires`` and ``unclaimed_bytes`` off."""
+    """Zero turns ``heartbeat`` and ``expires`` off."""
 
     #: Files in PEM: authorities to trust instead of the system's, and this client's certificate and key.
     ca: str = ""
@@ -28,8 +28,8 @@ class RabbitOptions(msgspec.Struct, frozen=True):
     single_active_consumer: bool = False
     #: Seconds without a reader after which the queue of a group goes, with what is in it.
     expires: Seconds = Seconds(0)
-    #: Bytes kept of a topic to which no group has subscribed yet.
-    unclaimed_bytes: Bytes = Bytes(1_000_000_000)
+    #: What happens to messages of a topic that is kept for no group.
+    unread: Literal["drop", "refuse"] = "drop"
 
     def __post_init__(self) -> None:
         if not 1 <= self.prefetch <= 65_535:

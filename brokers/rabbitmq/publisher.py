@@ -15,6 +15,7 @@ from brokers.rabbitmq.sending import MAX_KEY_BYTES, Sending
 from brokers.rabbitmq.topology import Topology
 from schemas.errors import ConfigurationError
 from schemas.topics import check_topic
+from telemetry.logs import logger
 
 
 class RabbitPublisher:
@@ -24,15 +25,13 @@ class RabbitPublisher:
         self._connector = connector
         self._options = connector.address.options
         self._confirms: Confirms | None = None
-        self._topics: set[str] = set()
-        #: Topics whose queue has got nothing though it should be there.
-        self._unbound: set[str] = set()
+        self._log = logger("rabbitmq", broker=connector.address.url)
 
     def publish(self, messages: Sequence[Message], *, timeout: float = 30.0) -> None:
         deadline = time.monotonic() + timeout
         refused = self._refusals(messages)
         indexes = [index for index in range(len(messages)) if index not in refused]
-        sending = Sending(messages, indexes, mandatory=self._options.unclaimed_bytes > 0)
+        sending = Sending(messages, indexes)
         failure: BrokerError | None = None
         if indexes:
             failure = self._send(messages, sending, deadline, refused)
@@ -53,7 +52,7 @@ class RabbitPublisher:
         except BrokerError as error:
             return error
         try:
-            self._ready(link, messages, sending.indexes, deadline).send(sending, deadline)
+            self._ready(link, deadline).send(sending, deadline)
         except (LinkFailed, TimeoutError) as error:
             link.fail(error)
             if isinstance(error, LinkFailed) and (limit := size_limit(error.cause)) is not None:
@@ -61,35 +60,30 @@ class RabbitPublisher:
                     if len(messages[index].value) > limit:
                         refused[index] = self._too_large(messages[index], limit, "raise max_message_size of the server")
             return self._connector.describe(about, error)
-        self._unbound |= sending.returned
         if sending.returned:
-            self._topics -= sending.returned
-            topic = min(sending.returned)
             return PublishError(
-                f"{self._connector.address.url}: topic {topic!r}: there is no queue for it",
+                f"{self._connector.address.url}: topic {min(sending.returned)!r}: it is kept for no group",
                 unacknowledged=(),
-                remedy="it will be made when this is published again",
+                remedy="start a reader of it, or leave out unread=refuse",
             )
         if sending.rejected:
             return PublishError(
-                f"{self._connector.address.url}: {about}: the server did not store it: a queue of the topic is full",
+                f"{self._connector.address.url}: {about}: a queue of the topic is full",
                 unacknowledged=(),
-                remedy="read the topic with a group, or raise the limit of its queue (unclaimed_bytes while no group reads it)",
+                remedy="see why it is not read (rabbitmqctl list_queues name messages policy), or raise the limit in its policy",
             )
         return None
 
-    def _ready(self, link: Link, messages: Sequence[Message], indexes: Sequence[int], deadline: float) -> Confirms:
-        """The link's channel for publishing, with all there is to publish to."""
+    def _ready(self, link: Link, deadline: float) -> Confirms:
+        """The link's channel for publishing."""
         if self._confirms is None or self._confirms.channel.link is not link:
-            Topology(link, self._options).exchanges(deadline)
-            self._topics = set()
-            self._confirms = Confirms(link.channel(deadline), deadline)
-        for topic in dict.fromkeys(messages[index].topic for index in indexes):
-            if topic not in self._topics:
-                Topology(link, self._options).unclaimed(topic, deadline, unbound=topic in self._unbound)
-                self._topics.add(topic)
-                self._unbound.discard(topic)
+            Topology(link, self._options).exchange(deadline)
+            refuse = self._options.unread == "refuse"
+            self._confirms = Confirms(link.channel(deadline), deadline, refuse=refuse, unread=self._warn)
         return self._confirms
+
+    def _warn(self, topic: str) -> None:
+        self._log.warning("dropped by the server: the topic is kept for no group", topic=topic)
 
     def _refusals(self, messages: Sequence[Message]) -> dict[int, BrokerError | ConfigurationError]:
         """What is wrong with those that no server would take."""

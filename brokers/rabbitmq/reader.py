@@ -16,8 +16,6 @@ from brokers.rabbitmq.topology import Topology
 
 #: Seconds for connecting, and for an answer of the server.
 _PATIENCE: Final = 10.0
-#: Seconds between looks whether what was published before the group came is all read.
-_LOOK_EVERY: Final = 0.1
 
 
 class RabbitReader:
@@ -42,7 +40,7 @@ class RabbitReader:
                 left = until - time.monotonic()
                 if left <= 0:
                     break
-                intake.wait(min(left, _LOOK_EVERY) if intake.claiming else left)
+                intake.wait(left)
             except (LinkFailed, TimeoutError) as error:
                 intake.link.fail(error)
                 lost += 1
@@ -69,7 +67,7 @@ class RabbitReader:
         if self._intake is None or self._intake.link is not link:
             options = self._connector.address.options
             try:
-                Topology(link, options).exchanges(deadline)
+                Topology(link, options).exchange(deadline)
                 intake = Intake(link, options, self._group)
                 for topic in self._topics:
                     intake.subscribe(topic, deadline)

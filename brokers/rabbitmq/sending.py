@@ -14,14 +14,13 @@ MAX_KEY_BYTES: Final = 32_000
 class Sending:
     """Which messages are sent and confirmed. Written by the link's thread; read by others when it is over."""
 
-    def __init__(self, messages: Sequence[Message], indexes: Sequence[int], *, mandatory: bool) -> None:
+    def __init__(self, messages: Sequence[Message], indexes: Sequence[int]) -> None:
         self.messages = messages
         self.indexes = indexes
-        self.mandatory = mandatory
         #: How many of ``indexes`` were sent, and how many of these were answered.
         self.sent = 0
         self.answered = 0
-        #: Topics that messages came back from because no queue was bound, and whether the server rejected any.
+        #: Topics whose messages came back because they are kept for no group, and whether the server rejected any.
         self.returned: set[str] = set()
         self.rejected = False
         self._stored = bytearray(len(messages))

@@ -2,13 +2,440 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import cast
+
 import pytest
 
+from brokers import Broker, BrokerRefused, BrokerUnavailable, Message, PublishError, connect
+from brokers.rabbitmq.sending import Sending
+from brokers.rabbitmq.topology import queue_name
+from gateway_agent.config import load_config
+from schemas.errors import ConfigurationError
+from tests.brokers.kit import ROOT, Numbered, eventually, following, numbered, parse, take
 from tests.brokers.queue_contract import QueueContract
-from tests.brokers.server_contract import ServerContract
+from tests.brokers.server_contract import ServerContract, publish_patiently
+from tests.servers.broker_server import Servers
+from tests.servers.ports import free_port
+from tests.servers.rabbitmq import RabbitServer
 
-pytestmark = pytest.mark.slow
 
-
+@pytest.mark.slow
 class TestRabbitMQ(ServerContract, QueueContract):
     SERVER = "rabbitmq"
+
+
+@pytest.mark.slow
+class TestQuorumQueues(QueueContract):
+    """The part of the contract that needs no proxy, over replicated queues."""
+
+    @pytest.fixture
+    def url(self, servers: Servers) -> str:
+        return servers["rabbitmq"].url(queue_type="quorum")
+
+    @pytest.fixture
+    def unavailable_url(self) -> str:
+        return f"amqp://127.0.0.1:{free_port()}"
+
+
+@pytest.fixture
+def server(servers: Servers) -> RabbitServer:
+    return cast("RabbitServer", servers["rabbitmq"])
+
+
+@pytest.fixture
+def topic() -> str:
+    return f"site.app-{uuid.uuid4().hex[:12]}.channel"
+
+
+def refused_on_both_sides(broker: Broker, topic: str) -> list[str]:
+    """What publisher and reader say; both name the broker and the topic, and what to do."""
+    with closing(broker.publisher()) as publisher, pytest.raises(PublishError) as caught:
+        publisher.publish([Message(topic, "key", b"value")], timeout=10)
+    assert caught.value.unacknowledged == (0,)
+    assert caught.value.refused == ()
+    with closing(broker.queue_reader([topic], group="tests")) as reader, pytest.raises(BrokerRefused) as refused:
+        reader.poll(max_messages=1, timeout=10)
+    for error in (caught.value, refused.value):
+        assert broker.url in error.message
+        assert topic in error.message
+        assert error.remedy
+    return [str(caught.value), str(refused.value)]
+
+
+# What needs no server.
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("amqp:somewhere", "names no host"),
+        ("amqp://host?prefech=5", "did you mean 'prefetch'"),
+        ("amqp://host?prefetch=0", "prefetch must be 1 to 65535"),
+        ("amqp://host?heartbeat=70000", "heartbeat must be 1 to 65535"),
+        ("amqp://host?queue_type=stream", "queue_type"),
+        ("amqp://host?ca=ca.pem", "ca is for TLS"),
+        ("amqps://host?key=client.key", "no certificate is named"),
+        ("amqps://host?auth=external", "no certificate is named"),
+    ],
+)
+def test_a_wrong_url_is_refused_before_anything_is_opened(url: str, problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=problem):
+        connect(url)
+
+
+def test_a_missing_client_library_is_named_with_its_pip_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pika", None)
+    with pytest.raises(ConfigurationError) as caught:
+        connect("amqp://host")
+    assert "pika" in caught.value.message
+    assert caught.value.remedy == "pip install 'iotcloud[rabbitmq]'"
+
+
+def test_the_sample_is_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AMQP_PASSWORD", "in-the-sample")
+    loaded = load_config(ROOT / "brokers" / "rabbitmq" / "sample.toml")
+    (broker,) = loaded.brokers().values()
+    assert broker.url.startswith("amqps://gateway:***@mq1.example.com,mq2.example.com/iot?")
+
+
+def test_no_two_groups_and_topics_have_one_queue() -> None:
+    places = [("a", "b.c"), ("a.b", "c"), ("a:b", "c"), ("a", "b"), ("ä" * 200, "c"), ("ä" * 201, "c"), ("ä" * 200, "t" * 200)]
+    names = {queue_name(group, topic) for group, topic in places}
+    assert len(names) == len(places)
+    assert all(len(name.encode()) <= 255 for name in names)
+
+
+def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    broker = connect(f"amqps://127.0.0.1:{free_port()}?ca={tmp_path}/missing.pem")
+    assert all(f"{tmp_path}/missing.pem" in text for text in refused_on_both_sides(broker, "some.topic"))
+
+
+def test_what_follows_a_missing_message_of_its_key_is_published_again() -> None:
+    messages = [Message("t", key, b"") for key in "abaab"]
+    sending = Sending(messages, [0, 1, 2, 3, 4])
+    for index, stored in enumerate([True, True, False, True, True]):
+        sending.answer(index, stored=stored)
+    assert sending.missing() == [2, 3]
+    assert sending.rejected
+
+
+# Who is let in.
+
+
+@pytest.mark.slow
+def test_a_vhost_that_is_missing_or_closed_is_named(server: RabbitServer, topic: str) -> None:
+    for vhost in ("missing", "closed"):
+        broker = connect(server.url_of("gateway", vhost=vhost))
+        for text in refused_on_both_sides(broker, topic):
+            assert f"vhost {vhost}" in text.replace("'", "")
+            assert "rabbitmqctl" in text
+
+
+@pytest.mark.slow
+def test_a_user_without_rights_is_told_which(server: RabbitServer, topic: str) -> None:
+    assert all("set_permissions" in text for text in refused_on_both_sides(connect(server.url_of("stranger")), topic))
+
+
+@pytest.mark.slow
+def test_a_user_who_may_only_write_publishes_to_what_others_have_made(server: RabbitServer, topic: str) -> None:
+    with following(connect(server.url()), topic) as reader:
+        reader.poll(max_messages=1, timeout=0)
+        writer = connect(server.url_of("writer"))
+        writer.keep([topic], group="tests")
+        with pytest.raises(BrokerRefused, match="ACCESS_REFUSED"):
+            writer.keep([topic], group="others")
+        with closing(writer.publisher()) as publisher:
+            publisher.publish([Message(topic, "key", b"value")])
+        assert [delivery.value for delivery in take(reader, 1)] == [b"value"]
+
+
+@pytest.mark.slow
+def test_a_client_certificate_is_asked_for_and_may_be_the_login(server: RabbitServer, topic: str) -> None:
+    without = connect(server.tls_url(cert="", key=""))
+    with closing(without.publisher()) as publisher, pytest.raises(PublishError) as caught:
+        publisher.publish([Message(topic, "key", b"value")], timeout=10)
+    assert "cert=FILE" in caught.value.remedy
+    assert without.url in caught.value.message
+    broker = connect(server.tls_url(auth="external"))
+    with following(broker, topic) as reader, closing(broker.publisher()) as publisher:
+        reader.poll(max_messages=1, timeout=0)
+        publisher.publish([Message(topic, "key", b"value")])
+        assert [delivery.value for delivery in take(reader, 1)] == [b"value"]
+
+
+@pytest.mark.slow
+def test_the_next_host_is_tried(server: RabbitServer, topic: str) -> None:
+    url = server.url().replace("127.0.0.1:", f"127.0.0.1:{free_port()},127.0.0.1:")
+    with closing(connect(url).publisher()) as publisher:
+        publisher.publish([Message(topic, "key", b"value")])
+
+
+# What is published.
+
+
+@pytest.mark.slow
+def test_a_topic_that_is_kept_for_no_group_is_dropped_or_refused(server: RabbitServer, topic: str) -> None:
+    with closing(connect(server.url()).publisher()) as publisher:
+        publisher.publish([Message(topic, "key", b"for nobody")])
+    broker = connect(server.url(unread="refuse"))
+    messages = numbered(topic, "p", 0, 20)
+    with closing(broker.publisher()) as publisher:
+        with pytest.raises(PublishError) as caught:
+            publisher.publish(messages)
+        assert caught.value.unacknowledged == tuple(range(20))
+        assert caught.value.refused == ()
+        assert topic in caught.value.message
+        with following(broker, topic) as reader:
+            reader.poll(max_messages=1, timeout=0)
+            publisher.publish(messages)
+            assert [delivery.value for delivery in take(reader, 20)] == [message.value for message in messages]
+
+
+@pytest.mark.slow
+def test_the_servers_own_limit_refuses_what_is_larger_and_nothing_else(server: RabbitServer, topic: str) -> None:
+    broker = connect(server.url())
+    messages = [Message(topic, "key", value) for value in (b"before", bytes(5_000_000), b"after")]
+    with following(broker, topic) as reader, closing(broker.publisher()) as publisher:
+        reader.poll(max_messages=1, timeout=0)
+        publisher.publish([Message(topic, "key", b"first")])
+        with pytest.raises(PublishError) as caught:
+            publisher.publish(messages)
+        assert caught.value.refused == (1,)
+        assert "max_message_size" in caught.value.remedy
+        publish_patiently(publisher, [messages[index] for index in caught.value.unacknowledged if index != 1])
+        values = [delivery.value for delivery in take(reader, 3)]
+    assert list(dict.fromkeys(values)) == [b"first", b"before", b"after"]
+
+
+@pytest.mark.slow
+def test_a_key_too_long_for_a_frame_is_refused(server: RabbitServer, topic: str) -> None:
+    with closing(connect(server.url()).publisher()) as publisher, pytest.raises(PublishError) as caught:
+        publisher.publish([Message(topic, "k" * 200_000, b"1"), Message(topic, "k", b"2"), Message(topic, "\ud800", b"3")])
+    assert caught.value.refused == caught.value.unacknowledged == (0, 2)
+
+
+@pytest.mark.slow
+def test_a_full_queue_is_no_success_and_keeps_the_order(server: RabbitServer, topic: str) -> None:
+    broker = connect(server.url())
+    definition = '{"max-length": 10, "overflow": "reject-publish"}'
+    server.control("set_policy", topic, f":{topic}$", definition, "--apply-to", "queues")
+    broker.keep([topic], group="tests")
+    messages = numbered(topic, "p", 0, 100)
+    with closing(broker.publisher()) as publisher:
+        with pytest.raises(PublishError) as caught:
+            publisher.publish(messages)
+        assert "full" in caught.value.message
+        assert caught.value.refused == ()
+        server.control("clear_policy", topic)
+        publisher.publish([messages[index] for index in caught.value.unacknowledged])
+    with following(broker, topic) as reader:
+        received = [parse(delivery.value).index for delivery in take(reader, 100)]
+    assert list(dict.fromkeys(received)) == list(range(100))
+
+
+@contextmanager
+def short_of_memory(server: RabbitServer) -> Iterator[Callable[[], None]]:
+    """A server in alarm, until what this yields is called, or the block ends."""
+
+    def recover() -> None:
+        server.control("set_vm_memory_high_watermark", "absolute", "512MB")
+
+    server.control("set_vm_memory_high_watermark", "absolute", "1MB")
+    try:
+        yield recover
+    finally:
+        recover()
+
+
+@pytest.mark.slow
+def test_a_server_that_blocks_publishers_is_given_up_at_the_deadline_and_goes_on_later(server: RabbitServer, topic: str) -> None:
+    broker = connect(server.url())
+    messages = numbered(topic, "p", 0, 50)
+    with following(broker, topic) as reader, short_of_memory(server) as recover:
+        reader.poll(max_messages=1, timeout=0)
+        with closing(broker.publisher()) as publisher:
+            with pytest.raises(PublishError) as caught:
+                publisher.publish(messages, timeout=2)
+            assert caught.value.unacknowledged == tuple(range(50))
+            assert "low on memory" in caught.value.message
+            recover()
+            publish_patiently(publisher, messages)
+        received = [parse(delivery.value).index for delivery in take(reader, 50)]
+        received += [parse(delivery.value).index for delivery in reader.poll(max_messages=100, timeout=0.5)]
+    assert list(dict.fromkeys(received)) == list(range(50))
+    assert len(received) <= 51, "of what was given up, one message at most was on its way"
+
+
+# Connections.
+
+
+@pytest.mark.slow
+def test_neither_idle_nor_busy_users_lose_their_connection(server: RabbitServer, topic: str) -> None:
+    broker = connect(server.url(heartbeat="1"))
+
+    def connections() -> set[str]:
+        return set(server.control("list_connections", "pid", "timeout").split("\n"))
+
+    with following(broker, topic) as reader, closing(broker.publisher()) as publisher:
+        reader.poll(max_messages=1, timeout=0)
+        publisher.publish(numbered(topic, "p", 0, 5))
+        held = take(reader, 5, acknowledge=False)
+        before = connections()
+        assert sum(line.endswith("\t1") for line in before) == 2
+        # The server drops a client after two heartbeats of silence.
+        time.sleep(5)
+        assert connections() == before
+        reader.acknowledge(held)
+        publisher.publish(numbered(topic, "p", 1, 5))
+        assert [parse(delivery.value).call for delivery in take(reader, 5)] == [1] * 5
+
+
+@pytest.mark.slow
+def test_a_server_that_falls_silent_does_not_look_like_an_empty_topic(server: RabbitServer, topic: str) -> None:
+    broker = connect(server.proxied_url(heartbeat="1"))
+    with following(broker, topic) as reader:
+        reader.poll(max_messages=1, timeout=0)
+        server.proxy.hang()
+        with pytest.raises(BrokerUnavailable) as caught:
+            reader.poll(max_messages=1, timeout=120)
+    assert topic in caught.value.message
+
+
+@pytest.mark.slow
+def test_closing_ends_a_reader_that_is_connecting(server: RabbitServer, topic: str) -> None:
+    server.proxy.hang()
+    reader = connect(server.proxied_url()).queue_reader([topic], group="tests")
+    ended = threading.Event()
+
+    def poll() -> None:
+        with suppress(BrokerUnavailable):
+            reader.poll(max_messages=1, timeout=300)
+        ended.set()
+
+    threading.Thread(target=poll, daemon=True).start()
+    assert not ended.wait(0.3)
+    reader.close()
+    assert ended.wait(5)
+
+
+@pytest.mark.slow
+def test_what_is_closed_stays_closed(server: RabbitServer, topic: str) -> None:
+    broker = connect(server.url())
+    publisher, reader = broker.publisher(), broker.queue_reader([topic], group="tests")
+    publisher.publish(numbered(topic, "p", 0, 1))
+    for part in (publisher, reader):
+        part.close()
+    with pytest.raises(PublishError, match="closed"):
+        publisher.publish(numbered(topic, "p", 1, 1))
+    assert list(reader.poll(max_messages=1, timeout=1)) == []
+
+
+@pytest.mark.slow
+def test_closing_leaves_nothing_behind(server: RabbitServer, topic: str) -> None:
+    broker = connect(server.url(heartbeat="77"))
+    broker.keep([topic], group="tests")
+    with following(broker, topic) as reader, closing(broker.publisher()) as publisher:
+        reader.poll(max_messages=1, timeout=0)
+        publisher.publish(numbered(topic, "p", 0, 1))
+        take(reader, 1)
+    eventually(lambda: "77" not in server.control("list_connections", "timeout").split(), "the connections are closed")
+
+
+# Reading.
+
+
+@pytest.mark.slow
+def test_the_server_holds_back_what_is_beyond_the_prefetch(server: RabbitServer, topic: str) -> None:
+    broker = connect(server.url(prefetch="7"))
+    with following(broker, topic) as reader, closing(broker.publisher()) as publisher:
+        reader.poll(max_messages=1, timeout=0)
+        publisher.publish(numbered(topic, "p", 0, 30))
+        held = take(reader, 7, acknowledge=False)
+        assert list(reader.poll(max_messages=100, timeout=0.3)) == []
+        # In any order, some twice.
+        reader.acknowledge([held[3], held[5], held[0]])
+        reader.acknowledge([held[5], *held[1:3]])
+        rest = take(reader, 5, acknowledge=False)
+        assert not any(delivery.redelivered for delivery in (*held, *rest))
+    with following(broker, topic) as reader:
+        again = []
+        while len(again) < 25:
+            again += take(reader, 1)
+    assert [parse(delivery.value).index for delivery in again] == [4, 6, *range(7, 30)]
+    assert [delivery.redelivered for delivery in again[:7]] == [True] * 7
+    assert not again[-1].redelivered
+
+
+@pytest.mark.slow
+def test_acknowledging_over_a_lost_connection_says_that_it_comes_again(server: RabbitServer, topic: str) -> None:
+    broker = connect(server.proxied_url())
+    with following(broker, topic) as reader, closing(connect(server.url()).publisher()) as publisher:
+        reader.poll(max_messages=1, timeout=0)
+        publisher.publish(numbered(topic, "p", 0, 10))
+        held = take(reader, 10, acknowledge=False)
+        server.proxy.cut()
+        with pytest.raises(BrokerUnavailable, match="comes again"):
+            reader.acknowledge(held)
+        server.proxy.restore()
+        again = take(reader, 10)
+        # What is held from before must not touch the new connection, whose numbers are the same.
+        with pytest.raises(BrokerUnavailable, match="comes again"):
+            reader.reject(held)
+        publisher.publish(numbered(topic, "p", 1, 1))
+        assert [parse(delivery.value).call for delivery in take(reader, 1)] == [1]
+    assert [parse(delivery.value).index for delivery in again] == list(range(10))
+    assert all(delivery.redelivered for delivery in again)
+
+
+@pytest.mark.slow
+def test_a_single_active_consumer_keeps_the_order_whatever_the_number_of_readers(server: RabbitServer, topic: str) -> None:
+    broker = connect(server.url(single_active_consumer="true"))
+    with following(broker, topic) as first, following(broker, topic) as second, closing(broker.publisher()) as publisher:
+        for reader in (first, second):
+            reader.poll(max_messages=1, timeout=0)
+        publisher.publish(numbered(topic, "p", 0, 20))
+        received = take(first, 10, acknowledge=False)[:10]
+        first.acknowledge(received)
+        assert list(second.poll(max_messages=100, timeout=0.3)) == []
+        first.close()
+        received += take(second, 10)
+    assert [parse(delivery.value) for delivery in received] == [Numbered("p", 0, index) for index in range(20)]
+
+
+@pytest.mark.slow
+def test_a_queue_that_is_deleted_while_it_is_read_is_made_again(server: RabbitServer, topic: str) -> None:
+    broker = connect(server.url())
+    with following(broker, topic) as reader, closing(broker.publisher()) as publisher:
+        reader.poll(max_messages=1, timeout=0)
+        server.control("delete_queue", queue_name("tests", topic))
+        reader.poll(max_messages=1, timeout=0.3)
+        publisher.publish([Message(topic, "key", b"value")])
+        assert [delivery.value for delivery in take(reader, 1)] == [b"value"]
+
+
+@pytest.mark.slow
+def test_the_queue_of_a_group_that_went_away_expires(server: RabbitServer, topic: str) -> None:
+    with following(connect(server.url(expires="500ms")), topic, group="passing") as reader:
+        reader.poll(max_messages=1, timeout=0)
+    eventually(lambda: topic not in server.control("list_queues", "name"), "the queue is gone")
+
+
+@pytest.mark.slow
+def test_what_others_publish_is_read_with_or_without_a_key(server: RabbitServer, topic: str) -> None:
+    import pika
+
+    with following(connect(server.url()), topic) as reader:
+        reader.poll(max_messages=1, timeout=0)
+        with closing(pika.BlockingConnection(pika.URLParameters(server.url_of("gateway")))) as connection:
+            channel = connection.channel()
+            for headers in (None, {}, {"key": "k"}, {"key": 5}, {"key": b"\xff"}):
+                channel.basic_publish("iotcloud", topic, b"theirs", pika.BasicProperties(headers=headers))
+        received = take(reader, 5)
+    assert [delivery.key for delivery in received] == ["", "", "k", "5", "\ufffd"]
