@@ -15,6 +15,8 @@ from brokers.kestrel.source import Held, Source
 
 #: Seconds in which `close` gives back what was not acknowledged; after that the server notices by itself.
 _FAREWELL: Final = 0.5
+#: Seconds in which deliveries of several queues are gathered; after that one that is slow no longer holds up the others.
+_TOGETHER: Final = 0.1
 
 
 class KestrelReader:
@@ -46,8 +48,8 @@ class KestrelReader:
                 for source in self._sources:
                     source.connect(until=began + max(timeout, self._patience), closing=self._closing)
                     source.fetch(0.0 if any(each.ready for each in self._sources) else left)
-                # All there is, before any of it is handed out: only then can it be put in order.
-                if not any(source.bursting for source in self._sources) and (found := self._hand_out(max_messages)):
+                whole = not any(source.bursting for source in self._sources)
+                if (whole or time.monotonic() - began > _TOGETHER) and (found := self._hand_out(max_messages)):
                     return found
                 if any(source.busy for source in self._sources):
                     self._move(LOOK)
@@ -102,7 +104,9 @@ class KestrelReader:
     def _hand_out(self, most: int) -> list[Delivery]:
         found: list[Delivery] = []
         for source in self._sources:
-            found += source.hand_out(most - len(found))
+            # All there is, before any of it is handed out: only then can it be put in order.
+            if not source.bursting:
+                found += source.hand_out(most - len(found))
         # Whoever came first this time comes last the next.
         self._sources.append(self._sources.pop(0))
         return found

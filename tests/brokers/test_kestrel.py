@@ -18,11 +18,12 @@ import brokers.kestrel
 from brokers import Broker, BrokerRefused, BrokerUnavailable, Message, PublishError, QueueReader, connect
 from brokers.kestrel.envelope import Opened, head, in_order, open_item
 from brokers.kestrel.names import fanout_queue_of, queue_of
+from brokers.subscription import subscribe
 from gateway_agent.config import load_config
 from schemas.errors import ConfigurationError
 from tests.brokers.kit import ROOT, Numbered, eventually, following, numbered, parse, take
 from tests.brokers.queue_contract import QueueContract
-from tests.brokers.server_contract import ServerContract, poll_patiently, publish_patiently
+from tests.brokers.server_contract import ServerContract, ended_within, poll_patiently, publish_patiently
 from tests.servers.kestrel import KestrelServer
 from tests.servers.ports import free_port
 
@@ -179,6 +180,21 @@ class TestReading:
             found = [parse(delivery.value) for delivery in take(reader, 400)]
         assert found == [Numbered("p", call, index) for call in range(20) for index in range(20)]
 
+    def test_several_topics_are_read_at_once(self, start: Start) -> None:
+        broker = connect(start("--max-open-reads", "10").url(open_reads="10"))
+        topics = ["site.app.one", "site.app.two", "site.app.three"]
+        reader = subscribe(broker, topics, group="tests")
+        with closing(reader), closing(broker.publisher()) as publisher:
+            reader.poll(max_messages=1, timeout=0)
+            publisher.publish([Message(topic, "key", b"%d" % number) for number in range(20) for topic in topics])
+            found: dict[str, list[bytes]] = {topic: [] for topic in topics}
+            for delivery in take(reader, 60):
+                found[delivery.topic].append(delivery.value)
+            assert found == {topic: values(*range(20)) for topic in topics}
+            assert list(reader.poll(max_messages=1, timeout=0.1)) == []
+            publisher.publish([Message(topics[1], "key", b"last")])
+            assert [(delivery.topic, delivery.value) for delivery in take(reader, 1)] == [(topics[1], b"last")]
+
     def test_what_others_have_put_into_a_queue_comes_whole_and_without_a_key(self, start: Start) -> None:
         server = start("--max-open-reads", "100")
         broker = connect(server.url(open_reads="100"))
@@ -274,6 +290,19 @@ class TestSeveralServers:
                 shares.append({delivery.key for delivery in reader.poll(max_messages=100, timeout=1)})
         assert all(shares)
         assert sorted([*shares[0], *shares[1]]) == sorted(keys)
+
+    def test_one_that_does_not_answer_holds_up_only_its_own_keys(self, pair: tuple[KestrelServer, KestrelServer]) -> None:
+        one, other = pair
+        broker = connect(f"kestrel://127.0.0.1:{one.proxy.port},127.0.0.1:{other.port}?open_reads=1000&answer_timeout=60s")
+        broker.keep([TOPIC], group="tests")
+        with following(broker, TOPIC) as reader, closing(connect(other.url()).publisher()) as publisher:
+            reader.poll(max_messages=1, timeout=0)
+            one.proxy.hang()
+            publisher.publish(messages(1, 2))
+            with ended_within(30):
+                assert take_patiently(reader, 2) == values(1, 2)
+                publisher.publish(messages(3))
+                assert take_patiently(reader, 1) == values(3)
 
     def test_one_that_is_away_holds_up_only_its_own_keys(self, pair: tuple[KestrelServer, KestrelServer], broker: Broker) -> None:
         broker.keep([TOPIC], group="tests")
