@@ -10,7 +10,7 @@ SCHEMES: tuple[str, ...] = ("kafka", "kafkas", "kafka+ssl")
 
 
 def open_broker(url: BrokerUrl) -> Broker:
-    """Raises `ConfigurationError` for a wrong option or certificate, or when the client library is missing."""
+    """Raises `ConfigurationError` for a wrong option, or when the client library is missing."""
     for module in ("kafka.net.manager", "google_crc32c"):
         client_library(module, extra="kafka")
     from brokers.kafka.broker import KafkaBroker

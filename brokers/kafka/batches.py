@@ -6,7 +6,7 @@ kafka-python has these too, made for one record at a time; a whole batch at once
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from google_crc32c import value as crc32c
@@ -29,6 +29,9 @@ _CONTROL: Final = 0x20
 #: By the names of options, their numbers in attributes.
 CODECS: Final[Mapping[str, int]] = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 _NAMES: Final = {number: name for name, number in CODECS.items()}
+
+#: Zigzag varints of 0 to 63.
+_ONE_BYTE: Final = frozenset(range(0, 0x80, 2))
 
 Pair = tuple[bytes, bytes]
 
@@ -112,29 +115,35 @@ def _batch(rest: bytes, base: int, checksum: int, begin: int) -> Batch:
     body = rest[_HEAD.size :]
     if compression := attributes & _CODEC:
         body = _decompressed(_NAMES.get(compression, str(compression)), body)
-    time_of: Callable[[int], int] = (
-        (lambda _: 1_000 * last_time) if on_server_time else (lambda delta: 1_000 * (first_time + delta))
-    )
-    return Batch(after, _records(body, count, base, begin, time_of), on_server_time, damaged=False)
+    times = _Times(1_000 * first_time, 1_000 * last_time if on_server_time else None)
+    return Batch(after, _records(body, count, base, begin, times), on_server_time, damaged=False)
 
 
-def _records(body: bytes, count: int, base: int, begin: int, time_of: Callable[[int], int]) -> list[Record]:
+class _Times(NamedTuple):
+    """Append times, µs: that of all, or else of the first, to which each record has its difference."""
+
+    first: int
+    all: int | None
+
+
+def _records(body: bytes, count: int, base: int, begin: int, times: _Times) -> list[Record]:
+    first, fixed = times
     records = []
     place = 0
+    # Numbers below 64 are one byte and most are: they are read here, where a call would cost more than the reading.
     for _ in range(count):
-        size, place = _read_varint(body, place)
+        size, place = (body[place] >> 1, place + 1) if body[place] < 0x80 else _read_varint(body, place)
         end = place + size
-        time_delta, place = _read_varint(body, place + 1)
+        place += 1
+        time_delta, place = (0, place + 1) if body[place] == 0 else _read_varint(body, place)
         delta, place = _read_varint(body, place)
-        key_size, place = _read_varint(body, place)
-        key = ""
-        if key_size > 0:
-            key = body[place : place + key_size].decode(errors="backslashreplace")
-            place += key_size
-        value_size, place = _read_varint(body, place)
+        key_size, place = (body[place] >> 1, place + 1) if body[place] in _ONE_BYTE else _read_varint(body, place)
+        value_at = place + key_size if key_size > 0 else place
+        key = body[place:value_at].decode(errors="backslashreplace")
+        value_size, place = _read_varint(body, value_at)
         if base + delta >= begin:
-            value = body[place : place + value_size] if value_size > 0 else b""
-            records.append(Record(base + delta, time_of(time_delta), key, value))
+            time = first + 1_000 * time_delta if fixed is None else fixed
+            records.append(Record(base + delta, time, key, body[place : place + value_size] if value_size > 0 else b""))
         place = end
     return records
 

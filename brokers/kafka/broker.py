@@ -48,7 +48,7 @@ class KafkaBroker:
         check_topic(topic)
         deadline = time.monotonic() + timeout
         options = self._options
-        with closing(Link(self._settings)) as link:
+        with closing(Link(self._settings, self._options)) as link:
             cluster = Cluster(link)
             try:
                 cluster.patiently(
@@ -68,11 +68,14 @@ class KafkaBroker:
     def keep(self, topics: Sequence[str], *, group: str, timeout: float = 30.0) -> None:
         """A log keeps everything for everyone."""
 
+    def forget(self, topics: Sequence[str], *, group: str, timeout: float = 30.0) -> None:
+        """Positions are their readers' own."""
+
     def publisher(self) -> Publisher:
-        return KafkaPublisher(Link(self._settings), self._options, url=self._url)
+        return KafkaPublisher(Link(self._settings, self._options), self._options, url=self._url)
 
     def log_reader(self) -> LogReader:
-        return KafkaReader(Link(self._settings), url=self._url)
+        return KafkaReader(Link(self._settings, self._options), url=self._url)
 
     def queue_reader(self, topics: Sequence[str], *, group: str) -> QueueReader:  # noqa: ARG002
         raise ConfigurationError(

@@ -101,8 +101,8 @@ class Cluster:
                 self.link.pause(pause)
 
     def _look(self, topic: str, deadline: float) -> None:
-        answer = self.ask_any(lambda: MetadataRequest(topics=[_named(topic)], allow_auto_topic_creation=False), deadline)
-        self.link.learn(answer)
+        answer, node = self._ask_any(lambda: MetadataRequest(topics=[_named(topic)], allow_auto_topic_creation=False), deadline)
+        self.link.learn(answer, node)
         (found,) = answer.topics
         if found.error_code not in (0, UNKNOWN_TOPIC):
             raise _must(trouble_of(found.error_code))
@@ -111,12 +111,15 @@ class Cluster:
 
     def ask_any(self, make: Callable[[], Any], deadline: float) -> Any:
         """The answer of whichever node gives one first, each in its turn and with its share of the time."""
+        return self._ask_any(make, deadline)[0]
+
+    def _ask_any(self, make: Callable[[], Any], deadline: float) -> tuple[Any, Node]:
         nodes = self.link.nodes()
         trouble: Trouble | None = None
         for number, node in enumerate(nodes):
             share = (deadline - time.monotonic()) / (len(nodes) - number)
             try:
-                return self.link.ask(node, make, deadline=time.monotonic() + share)
+                return self.link.ask(node, make, deadline=time.monotonic() + share), node
             except Trouble as error:
                 if error.final or self.link.closed:
                     raise

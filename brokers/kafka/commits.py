@@ -39,7 +39,7 @@ class Commits:
             for _ in range(2):  # what is on its way, and what waits behind it
                 for group in list(self._waiting):
                     self._send(group)
-                self._link.wait([one for one in self._sent.values() if not one.is_done], deadline=deadline)
+                self._link.wait([one for one in list(self._sent.values()) if not one.is_done], deadline=deadline)
 
     def _send(self, group: str) -> None:
         before = self._sent.get(group)

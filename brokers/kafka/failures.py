@@ -31,7 +31,7 @@ class Trouble(Exception):
     def __init__(self, cause: BaseException, detail: str | None = None) -> None:
         super().__init__(str(cause))
         self.cause = cause
-        self.detail = detail or str(cause) or type(cause).__name__
+        self.detail = detail or str(next(iter(cause.args), "")) or type(cause).__name__
 
     @property
     def answered(self) -> bool:
@@ -41,14 +41,14 @@ class Trouble(Exception):
     @property
     def final(self) -> bool:
         """Whether trying again is no use."""
-        if "certificate" in str(self.cause).lower():
+        if "certificate" in self.detail.lower():
             return True
         return bool(_remedy(self.cause)) or (self.answered and not getattr(self.cause, "retriable", False))
 
     def explained(self, url: str, topic: str, hosts: str) -> BrokerUnavailable | BrokerRefused:
         """The error for a caller."""
         message = f"{url}: topic {topic!r}: {self.detail}"
-        if "certificate" in str(self.cause).lower():
+        if "certificate" in self.detail.lower():
             return BrokerRefused(message, remedy=_CERTIFICATE)
         if self.final:
             return BrokerRefused(message, remedy=_remedy(self.cause) or "see the log of the broker")

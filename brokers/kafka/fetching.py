@@ -5,6 +5,7 @@ So a reader of many partitions asks once for all, and what has come for one is k
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -71,14 +72,16 @@ class Fetching:
     def ahead(self, shelf: Shelf, *, deadline: float) -> None:
         """Fetch what comes next while the caller works, if there is more, and anything for the other partitions."""
         if shelf.more and shelf.wants and self._cluster.known_leader(*shelf.place) is not None:
-            self._start(shelf, 0.0, deadline)
+            with contextlib.suppress(Trouble):  # comes again when the partition is read
+                self._start(shelf, 0.0, deadline)
 
     def _start(self, shelf: Shelf, wait: float, deadline: float) -> bool:
         node = self._cluster.leader(*shelf.place, deadline=deadline)
         if node is None:
             return False
         shelves = [shelf, *self._others(shelf, node)]
-        pending = self._cluster.link.start(node, lambda: _request(shelves, wait), deadline=deadline)
+        request = _request(shelves, wait)
+        pending = self._cluster.link.start(node, lambda: request, deadline=deadline)
         fetch = _Fetch(pending, shelves)
         self._fetches.append(fetch)
         for one in shelves:

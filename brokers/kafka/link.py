@@ -19,7 +19,10 @@ from kafka import errors  # type: ignore[import-untyped]
 from kafka.net.manager import KafkaConnectionManager  # type: ignore[import-untyped]
 from kafka.net.selector import NetworkSelector  # type: ignore[import-untyped]
 
+from brokers.kafka import transports
+from brokers.kafka.encryption import Encryption
 from brokers.kafka.failures import Trouble, closed, late
+from brokers.kafka.options import KafkaOptions
 
 #: A broker's id, or the name of a server of the URL.
 Node = int | str
@@ -42,8 +45,10 @@ _FULL_PAUSE: Final = 0.005
 class Link:
     """Opens nothing until it is first asked. All methods raise `Trouble`."""
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, Any], options: KafkaOptions) -> None:
         self._settings = {**_SETTINGS, **settings}
+        self._options = options
+        self._encryption: Encryption | None = None
         self._changed = threading.Condition()
         self._opening = threading.Lock()
         self._opened: tuple[Any, Any] | None = None
@@ -67,9 +72,14 @@ class Link:
             found += names
         return found
 
-    def learn(self, metadata: Any) -> None:
-        """Take the addresses of brokers from an answer to a metadata request."""
-        self._open()[1].cluster.update_metadata(metadata)
+    def learn(self, metadata: Any, node: Node) -> None:
+        """Take the addresses of brokers from what ``node`` has answered to a metadata request."""
+        net, manager = self._open()
+        manager.cluster.update_metadata(metadata)
+        if manager.cluster.is_bootstrap(node) and manager.cluster.brokers():
+            # From here on the broker is called by its own id, over a connection of its own.
+            with contextlib.suppress(RuntimeError):
+                net.call_soon_threadsafe(lambda: manager.close(node_id=node))
 
     def ask(self, node: Node, make: Callable[[], Any], *, deadline: float) -> Any:
         """The answer of ``node`` to the request that ``make`` makes."""
@@ -118,6 +128,8 @@ class Link:
         net, manager = self._open()
         if (delay := manager.connection_delay(node)) > 0:
             await net.sleep(min(delay, _left(deadline)))
+        if self._encryption is not None:
+            self._encryption.renew()
         connection = manager.get_connection(node, timeout_ms=1_000 * _left(deadline), refresh_metadata_on_err=False)
         await connection
         while connection.paused and not connection.closed:
@@ -136,8 +148,13 @@ class Link:
                 raise closed()
             if self._opened is None:
                 _silence()
-                net = NetworkSelector(**self._settings)
-                manager = KafkaConnectionManager(net, **self._settings)
+                transports.use_them()
+                settings = dict(self._settings)
+                if settings["security_protocol"].endswith("SSL"):
+                    self._encryption = Encryption(self._options)
+                    settings["ssl_context"] = self._encryption.context
+                net = NetworkSelector(**settings)
+                manager = KafkaConnectionManager(net, **settings)
                 net.start()
                 self._opened = (net, manager)
             return self._opened

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
@@ -49,7 +48,7 @@ class KafkaOptions(msgspec.Struct, frozen=True):
 
 
 def connection_settings(url: BrokerUrl, options: KafkaOptions) -> Mapping[str, Any]:
-    """Settings for the connections of kafka-python. Raises `ConfigurationError`."""
+    """Settings for the connections of kafka-python, without the certificates. Raises `ConfigurationError`."""
     if not url.hosts:
         raise ConfigurationError(f"{url.redacted}: names no server", remedy=f"write it as {url.scheme}://host:9092,host:9092")
     if url.path:
@@ -64,7 +63,6 @@ def connection_settings(url: BrokerUrl, options: KafkaOptions) -> Mapping[str, A
         "bootstrap_servers": [_address(host) for host in url.hosts],
         "client_id": "iotcloud",
         "security_protocol": ("SASL_" if url.user else "") + ("SSL" if encrypted else "PLAINTEXT"),
-        "ssl_context": _tls(url, options) if encrypted else None,
         **(
             {
                 "sasl_mechanism": options.mechanism.upper(),
@@ -80,20 +78,6 @@ def connection_settings(url: BrokerUrl, options: KafkaOptions) -> Mapping[str, A
 def _address(host: Host) -> str:
     name = f"[{host.name}]" if ":" in host.name else host.name
     return f"{name}:{host.port or _PORT}"
-
-
-def _tls(url: BrokerUrl, options: KafkaOptions) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=options.ca or None)
-        if options.cert:
-            context.load_cert_chain(options.cert, options.key)
-    except (OSError, ssl.SSLError) as error:
-        files = ", ".join(name for name in (options.ca, options.cert, options.key) if name)
-        raise ConfigurationError(
-            f"{url.redacted}: cannot read the certificates ({files}): {error}",
-            remedy="they are PEM files: ca the authorities to trust, cert and key the client's own",
-        ) from error
-    return context
 
 
 def _check_codec(url: BrokerUrl, compression: Compression) -> None:

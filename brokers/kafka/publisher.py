@@ -42,6 +42,9 @@ _DUPLICATE: Final = 46
 #: The server has forgotten this producer, or numbers do not follow.
 _UNKNOWN_PRODUCER: Final = (45, 47, 59)
 
+#: A node, and the batches for it.
+Request = tuple[Node, list[tuple[Lane, bytes]]]
+
 
 def partition_of(key: str, partitions: int) -> int:
     """CRC-32 (zlib) of the key's UTF-8 bytes modulo their count, as librdkafka's ``consistent`` partitioner has it."""
@@ -149,17 +152,17 @@ class KafkaPublisher:
 
     def _round(self, lanes: Sequence[Lane], refused: dict[int, BrokerError], deadline: float) -> Trouble | None:
         """Send the next batch of each lane and see what became of it. The trouble that may pass, if there was any."""
+        passing: Trouble | None = None
         try:
             if not self._identity.known:
                 self._identity.obtain(deadline=deadline)
-            requests = self._requests(lanes, deadline)
+            requests, passing = self._requests(lanes, deadline)
             pending = [self._link.start(node, self._request(sent, deadline), deadline=deadline) for node, sent in requests]
         except Trouble as trouble:
             return _note(lanes, trouble)
         for _, sent in requests:
             for lane, _ in sent:
                 lane.doubtful = True
-        passing: Trouble | None = None
         try:
             self._link.wait(pending, deadline=deadline)
         except Trouble as trouble:
@@ -181,21 +184,27 @@ class KafkaPublisher:
             passing = self._settle(lane, results.get(lane.place), refused) or passing
         return passing
 
-    def _requests(self, lanes: Sequence[Lane], deadline: float) -> list[tuple[Node, list[tuple[Lane, bytes]]]]:
-        """What to send to which node now, at most a request each. Raises `Trouble`."""
+    def _requests(self, lanes: Sequence[Lane], deadline: float) -> tuple[list[Request], Trouble | None]:
+        """What to send to which node now, at most a request each; and why something cannot be sent now, if so."""
         now = time.time_ns() // 1_000_000
         requests: dict[Node, list[tuple[Lane, bytes]]] = defaultdict(list)
         sizes: dict[Node, int] = defaultdict(int)
+        passing: Trouble | None = None
         for lane in lanes:
             topic, partition = lane.place
-            node = self._cluster.leader(topic, partition, deadline=deadline)
-            if node is None:
-                raise _unknown()
+            try:
+                node = self._cluster.leader(topic, partition, deadline=deadline)
+                if node is None:
+                    raise _unknown()
+            except Trouble as trouble:
+                # One partition that has no leader at the moment does not hold up the others.
+                passing = _note([lane], trouble)
+                continue
             if sizes[node] < _REQUEST:
                 batch = lane.encoded(self._identity, time=now, compression=self._options.compression)
                 requests[node].append((lane, batch))
                 sizes[node] += len(batch)
-        return list(requests.items())
+        return list(requests.items()), passing
 
     @staticmethod
     def _request(sent: Sequence[tuple[Lane, bytes]], deadline: float) -> Any:

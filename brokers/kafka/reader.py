@@ -76,6 +76,8 @@ class KafkaReader:
             except Trouble as trouble:
                 if isinstance(trouble.cause, OffsetOutOfRangeError):
                     self._out_of_range(topic, partition, offset)
+                    if time.monotonic() >= until:
+                        break
                 elif not self._link.closed:
                     raise self._explained(trouble, topic) from trouble
         return []

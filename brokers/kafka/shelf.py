@@ -33,7 +33,8 @@ class Shelf:
         self.held = 0
         self._answers: deque[bytes] = deque()
         self._batches: Iterator[Batch] = iter(())
-        self._decoded: deque[Record] = deque()
+        self._decoded: list[Record] = []
+        self._taken = 0
 
     @property
     def wants(self) -> bool:
@@ -57,17 +58,23 @@ class Shelf:
         opened: list[Batch] = []
         room = max_bytes
         while len(found) < max_records:
-            if not self._decoded:
+            if self._taken == len(self._decoded):
                 batch = self._open_next()
                 if batch is None:
                     break
                 opened.append(batch)
-                self._decoded.extend(record for record in batch.records if record.offset >= self.next)
+                self._decoded, self._taken = batch.records, 0
                 continue
-            room -= len(self._decoded[0].value) + len(self._decoded[0].key)
-            if found and room < 0:
+            more = self._decoded[self._taken : self._taken + max_records - len(found)]
+            for count, record in enumerate(more):
+                room -= len(record.value) + len(record.key)
+                if room < 0 and (found or count):
+                    del more[count:]
+                    break
+            found += more
+            self._taken += len(more)
+            if room < 0:
                 break
-            found.append(self._decoded.popleft())
         if found:
             self.next = found[-1].offset + 1
         return found, opened
