@@ -11,7 +11,7 @@ from google.pubsub_v1.types import PublishRequest
 
 from brokers.contract import Message
 from brokers.errors import BrokerError
-from brokers.pubsub.names import topic_path
+from brokers.pubsub.names import Topic, topic_of
 from schemas.errors import ConfigurationError, IoTCloudError
 
 #: The service takes requests of 10 MB; the rest is room for key and names (https://cloud.google.com/pubsub/quotas).
@@ -39,8 +39,7 @@ class Batch:
 class Lane:
     """The batches of one topic and key. They are sent one after another, so that none overtakes one that failed."""
 
-    topic: str
-    path: str
+    topic: Topic
     batches: deque[Batch] = field(default_factory=deque)
     #: Whether its topic was found missing, and made.
     topic_made: bool = False
@@ -49,7 +48,7 @@ class Lane:
         size = len(message.value) + 3 * len(message.key) + 64
         batch = self.batches[-1] if self.batches else None
         if batch is None or len(batch.positions) >= _MAX_MESSAGES or batch.bytes + size > _ENOUGH_BYTES:
-            batch = Batch(_Request(topic=self.path))
+            batch = Batch(_Request(topic=self.topic.path))
             self.batches.append(batch)
         # Without an ordering key there would be no order; the empty key shares that of another, which does no harm.
         batch.request.messages.add(data=message.value, ordering_key=message.key or "-", attributes={KEY: message.key})
@@ -60,7 +59,7 @@ class Lane:
         """Make a batch of every message of the first one, so that the one that is to blame can be told."""
         batch = self.batches.popleft()
         alone = [
-            Batch(_Request(topic=self.path, messages=[message]), [position])
+            Batch(_Request(topic=self.topic.path, messages=[message]), [position])
             for position, message in zip(batch.positions, batch.request.messages, strict=True)
         ]
         self.batches.extendleft(reversed(alone))
@@ -81,7 +80,7 @@ def lanes_of(project: str, messages: Sequence[Message], refused: dict[int, IoTCl
         lane = lanes.get(place)
         if lane is None:
             try:
-                lane = lanes[place] = Lane(message.topic, topic_path(project, message.topic))
+                lane = lanes[place] = Lane(topic_of(project, message.topic))
             except ConfigurationError as error:
                 refused[position] = error
                 continue

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from contextlib import closing
 
 from brokers.contract import Capabilities, LogReader, Publisher, QueueReader
-from brokers.pubsub.administration import create_topic, delete_subscription, ensure_subscription
+from brokers.pubsub.administration import create_topics, delete_subscriptions, ensure_subscriptions
 from brokers.pubsub.batches import MAX_MESSAGE_BYTES
 from brokers.pubsub.channels import Channels
 from brokers.pubsub.connection import Connection
-from brokers.pubsub.names import subscriptions_of, topic_path
+from brokers.pubsub.names import subscriptions_of, topic_of
 from brokers.pubsub.options import Target
 from brokers.pubsub.publisher import PubsubPublisher
 from brokers.pubsub.reader import PubsubReader
@@ -45,25 +45,21 @@ class PubsubBroker:
 
     def create_topic(self, topic: str, *, partitions: int = 1, timeout: float = 30.0) -> None:  # noqa: ARG002
         """Make a topic. It has no partitions: any number is as many. Raises `BrokerUnavailable` and `BrokerRefused`."""
-        path = topic_path(self._target.project, topic)
+        wanted = topic_of(self._target.project, topic)
         with closing(Connection(self._channels)) as connection:
-            create_topic(connection, path, topic, deadline=time.monotonic() + timeout)
+            create_topics(connection, [wanted], deadline=time.monotonic() + timeout)
 
     def keep(self, topics: Sequence[str], *, group: str, timeout: float = 30.0) -> None:
         """Make the group's subscriptions, with their topics if need be. Raises `BrokerUnavailable` and `BrokerRefused`."""
-        deadline = time.monotonic() + timeout
-        subscriptions = subscriptions_of(self._target.project, topics, group)
+        wanted = subscriptions_of(self._target.project, topics, group)
         with closing(Connection(self._channels)) as connection:
-            for subscription in subscriptions:
-                ensure_subscription(connection, subscription, self._target.options, deadline=deadline)
+            ensure_subscriptions(connection, wanted, self._target.options, deadline=time.monotonic() + timeout)
 
     def forget(self, topics: Sequence[str], *, group: str, timeout: float = 30.0) -> None:
         """Delete the group's subscriptions. Raises `BrokerUnavailable` and `BrokerRefused`."""
-        deadline = time.monotonic() + timeout
-        subscriptions = subscriptions_of(self._target.project, topics, group)
+        unwanted = subscriptions_of(self._target.project, topics, group)
         with closing(Connection(self._channels)) as connection:
-            for subscription in subscriptions:
-                delete_subscription(connection, subscription, deadline=deadline)
+            delete_subscriptions(connection, unwanted, deadline=time.monotonic() + timeout)
 
     def publisher(self) -> Publisher:
         return PubsubPublisher(self._channels)

@@ -13,15 +13,15 @@ from google.pubsub_v1.types import AcknowledgeRequest, ModifyAckDeadlineRequest
 
 from brokers.errors import BrokerError
 from brokers.pubsub.connection import CALL_FAILED, Connection
-from brokers.pubsub.failures import code_of, describe
+from brokers.pubsub.failures import code_of
 from brokers.pubsub.held import Held, Lease
 
 #: A request may have 512 KiB; an id has about 200 bytes, and more for exactly-once subscriptions.
 _IDS: Final = 1_000
 
 
-def acknowledge(connection: Connection, held: Held, leases: Iterable[Lease], *, deadline: float) -> None:
-    """Raises `BrokerUnavailable` and `BrokerRefused`; what was not acknowledged is still held, unless it never can be."""
+def acknowledge(connection: Connection, held: Held, leases: Iterable[Lease], *, deadline: float) -> BaseException | None:
+    """Returns what went wrong. What was not acknowledged is still held, unless it never can be."""
     method = connection.calls().subscriber.acknowledge
 
     def request(subscription: str, ids: list[str]) -> Any:
@@ -32,8 +32,7 @@ def acknowledge(connection: Connection, held: Held, leases: Iterable[Lease], *, 
         if error is None or code_of(error) is grpc.StatusCode.FAILED_PRECONDITION:
             held.settle(part)
         failure = failure or error
-    if failure is not None:
-        raise describe(failure, url=connection.url, what="acknowledging") from failure
+    return failure
 
 
 def extend(connection: Connection, leases: Iterable[Lease], seconds: int, *, deadline: float) -> BaseException | None:

@@ -19,17 +19,23 @@ _AS_IT_IS: Final = re.compile(r"(?!goog)[A-Za-z].{2,}")
 _LONGEST: Final = 255
 
 
-def topic_path(project: str, topic: str) -> str:
-    """Raises `ConfigurationError` for a wrong topic."""
-    return f"projects/{project}/topics/{_topic_id(topic)}"
+class Topic(NamedTuple):
+    """``name`` is ours, ``path`` the service's."""
+
+    name: str
+    path: str
 
 
 class Subscription(NamedTuple):
     """What the readers of a group share of a topic."""
 
-    topic: str
-    topic_path: str
+    topic: Topic
     path: str
+
+
+def topic_of(project: str, name: str) -> Topic:
+    """Raises `ConfigurationError` for a wrong name."""
+    return Topic(name, f"projects/{project}/topics/{_topic_id(name)}")
 
 
 def subscriptions_of(project: str, topics: Sequence[str], group: str) -> list[Subscription]:
@@ -44,7 +50,7 @@ def _subscription(project: str, topic: str, group: str) -> Subscription:
             f"topic {topic!r}: the group {group!r} makes no name of a subscription",
             remedy=f"a name that is not empty, and with that of the topic has at most {_LONGEST - 3} letters",
         )
-    return Subscription(topic, topic_path(project, topic), f"projects/{project}/subscriptions/{name}")
+    return Subscription(topic_of(project, topic), f"projects/{project}/subscriptions/{name}")
 
 
 def _topic_id(topic: str) -> str:

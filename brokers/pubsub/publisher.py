@@ -13,7 +13,7 @@ from google.pubsub_v1.types import PublishRequest
 
 from brokers.contract import Message
 from brokers.errors import BrokerError, BrokerUnavailable, PublishError
-from brokers.pubsub.administration import create_topic
+from brokers.pubsub.administration import create_topics
 from brokers.pubsub.batches import Lane, lanes_of
 from brokers.pubsub.channels import Channels
 from brokers.pubsub.connection import CALL_FAILED, Connection
@@ -88,7 +88,7 @@ class _Call:
             future = self._connection.start(
                 self._connection.calls().publisher.publish,
                 PublishRequest.wrap(lane.batches[0].request),
-                resource=("topic", lane.path),
+                resource=("topic", lane.topic.path),
                 deadline=self._deadline,
             )
         except BrokerError as error:
@@ -104,7 +104,7 @@ class _Call:
             lane.batches.popleft()
         except CALL_FAILED as error:
             code = code_of(error)
-            reason = describe(error, url=self._connection.url, what=f"topic {lane.topic!r}")
+            reason = describe(error, url=self._connection.url, what=f"topic {lane.topic.name!r}")
             if code is grpc.StatusCode.NOT_FOUND and not self._create:
                 self.refused.update(dict.fromkeys(lane.waiting(), reason))
                 lane.batches.clear()
@@ -119,9 +119,9 @@ class _Call:
 
     def _make_topic(self, lane: Lane) -> None:
         try:
-            if lane.path not in self._created:
-                create_topic(self._connection, lane.path, lane.topic, deadline=self._deadline)
-            self._created.add(lane.path)
+            if lane.topic.path not in self._created:
+                create_topics(self._connection, [lane.topic], deadline=self._deadline)
+            self._created.add(lane.topic.path)
             lane.topic_made = True
         except BrokerError as error:
             self._give_up(lane, error)

@@ -11,7 +11,7 @@ import grpc
 
 from brokers.contract import Delivery
 from brokers.errors import BrokerError, BrokerRefused, BrokerUnavailable
-from brokers.pubsub.administration import ensure_subscription
+from brokers.pubsub.administration import ensure_subscriptions
 from brokers.pubsub.channels import Channels
 from brokers.pubsub.connection import Connection
 from brokers.pubsub.failures import code_of, describe
@@ -25,6 +25,8 @@ from telemetry.logs import logger
 _PATIENCE: Final = 5.0
 #: Seconds that closing waits for what is on its way, and then for what is given back.
 _FAREWELL: Final = 0.4
+#: Streams on one connection: the service allows 100.
+_STREAMS: Final = 50
 
 
 class PubsubReader:
@@ -35,7 +37,9 @@ class PubsubReader:
         self._url = target.url
         self._options = target.options
         self._subscriptions = subscriptions_of(target.project, topics, group)
-        self._connection = Connection(channels)
+        self._connections = [Connection(channels) for _ in range(0, max(1, len(self._subscriptions)), _STREAMS)]
+        #: The one for everything but streams.
+        self._connection = self._connections[0]
         self._held = Held(self._options.max_outstanding, self._options.max_outstanding_bytes)
         self._keeper = LeaseKeeper(self._connection, self._held, seconds=round(self._options.ack_deadline))
         self._streams: list[Stream] = []
@@ -55,7 +59,7 @@ class PubsubReader:
                 self._connect(max(until, time.monotonic() + _PATIENCE))
             if found := self._held.take(max_messages, until):
                 return found
-            ended = next((stream for stream in self._streams if not stream.is_alive()), None)
+            ended = next((stream for stream in self._streams if stream.ended), None)
             if ended is None:
                 if time.monotonic() >= until:
                     break
@@ -74,14 +78,23 @@ class PubsubReader:
 
         That it will never come again is promised by exactly-once subscriptions alone. Raises `BrokerUnavailable`.
         """
-        acknowledge(self._connection, self._held, _leases(deliveries), deadline=time.monotonic() + _PATIENCE)
+        failure = acknowledge(self._connection, self._held, _leases(deliveries), deadline=time.monotonic() + _PATIENCE)
+        if failure is None:
+            return
+        what = f"acknowledging {_topics(deliveries)}"
+        if code_of(failure) is grpc.StatusCode.FAILED_PRECONDITION:
+            raise BrokerUnavailable(
+                f"{self._url}: {what}: their leases had ended, so that some come again",
+                remedy="raise ack_deadline, if this happens often",
+            )
+        raise describe(failure, url=self._url, what=what)
 
     def reject(self, deliveries: Sequence[Delivery]) -> None:
         """Give these back. What was received after them of the same keys is given back as well, to keep the order."""
         leases = self._held.give_back(deliveries)
         failure = extend(self._connection, leases, 0, deadline=time.monotonic() + _PATIENCE)
         if failure is not None:
-            raise describe(failure, url=self._url, what="giving deliveries back")
+            raise describe(failure, url=self._url, what=f"giving back {_topics(deliveries)}")
 
     def close(self) -> None:
         """Everything that is held is given back, as far as that succeeds at once; the rest when its lease ends."""
@@ -100,14 +113,15 @@ class PubsubReader:
                 extend(self._connection, leases, 0, deadline=time.monotonic() + _FAREWELL)
             except BrokerError:
                 self._log.info("could not give back what was held", deliveries=len(leases))
-        self._connection.close()
+        for connection in self._connections:
+            connection.close()
 
     def _connect(self, deadline: float) -> None:
         try:
-            for subscription in self._subscriptions:
-                ensure_subscription(self._connection, subscription, self._options, deadline=deadline)
-            for subscription in self._subscriptions:
-                stream = Stream(self._connection, subscription, self._held, self._options)
+            ensure_subscriptions(self._connection, self._subscriptions, self._options, deadline=deadline)
+            for number, subscription in enumerate(self._subscriptions):
+                connection = self._connections[number // _STREAMS]
+                stream = Stream(connection, subscription, self._held, self._options)
                 self._streams.append(stream)
                 stream.start()
         except BrokerError:
@@ -117,7 +131,8 @@ class PubsubReader:
             self._keeper.start()
 
     def _disconnect(self) -> None:
-        self._connection.drop()
+        for connection in self._connections:
+            connection.drop()
         for stream in self._streams:
             stream.finish()
         self._streams = []
@@ -139,3 +154,7 @@ def _leases(deliveries: Sequence[Delivery]) -> list[Lease]:
         if not isinstance(delivery.tag, Lease):
             raise TypeError(f"not a delivery of this reader: {delivery.tag!r}")
     return [delivery.tag for delivery in deliveries if isinstance(delivery.tag, Lease)]
+
+
+def _topics(deliveries: Sequence[Delivery]) -> str:
+    return "deliveries of " + ", ".join(sorted({delivery.topic for delivery in deliveries}))

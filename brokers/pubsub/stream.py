@@ -21,11 +21,12 @@ _SIGN_OF_LIFE: Final = 30.0
 
 
 class Stream(threading.Thread):
-    """Puts what comes into ``held`` until it is finished or fails; then ``failure`` says why, and ``held`` is woken."""
+    """Puts what comes into ``held`` until it has ended; ``failure`` then says why, if it failed, and ``held`` is woken."""
 
     def __init__(self, connection: Connection, subscription: Subscription, held: Held, options: PubsubOptions) -> None:
-        super().__init__(name=f"pubsub-{subscription.topic}", daemon=True)
-        self.topic = subscription.topic
+        super().__init__(name=f"pubsub-{subscription.topic.name}", daemon=True)
+        self.topic = subscription.topic.name
+        self.ended = False
         self.failure: BaseException | None = None
         self._path = subscription.path
         self._held = held
@@ -43,6 +44,7 @@ class Stream(threading.Thread):
         except CALL_FAILED as error:
             self.failure = error
         finally:
+            self.ended = True
             self._finishing.set()
             self._held.wake()
 

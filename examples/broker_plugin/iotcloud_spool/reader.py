@@ -6,7 +6,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -70,13 +70,15 @@ class SpoolReader:
                 self._open.difference_update(Tag(topic, file) for file in files)
 
     def close(self) -> None:
-        """Gives back what is not acknowledged. Where that fails, it happens when this process ends."""
+        """Gives back what is not acknowledged; where that fails, the next reader of the group takes it."""
         self._closing.set()
         with self._working:
             shares, self._shares = self._shares, {}
         for topic, share in shares.items():
-            with self._spool.describing(topic), self._spool.topic(topic).locked(time.monotonic() + 0.5, threading.Event()):
-                share.close()
+            locked = self._spool.topic(topic).locked(time.monotonic() + 0.5, threading.Event())
+            with suppress(OSError), locked:
+                share.dissolve()
+            share.leave()
 
     def _take(self, topic: str, room: int) -> list[Delivery]:
         with self._locked(topic) as locked:

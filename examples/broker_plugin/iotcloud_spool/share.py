@@ -11,7 +11,7 @@ from iotcloud_spool.directory import LockedTopic, Name, sync, try_lock
 
 
 class Share:
-    """Made, and all but `acknowledge` called, while the topic is locked."""
+    """Made, and used but for `acknowledge` and `leave`, while the topic is locked."""
 
     def __init__(self, locked: LockedTopic, group: str) -> None:
         self._group = locked.add_group(group)
@@ -47,8 +47,12 @@ class Share:
         for name in names:
             self._give_back(self._mine / name)
 
-    def close(self) -> None:
+    def dissolve(self) -> None:
+        """Give everything back."""
         self._dissolve(self._mine)
+
+    def leave(self) -> None:
+        """From here on this reader counts as dead. Needs no lock."""
         os.close(self._alive)
 
     def _take_over(self, reader: Path) -> None:
