@@ -10,8 +10,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
+from tests.servers.kestrel.administration import Refused
 from tests.servers.kestrel.queues import Queues, Settings
-from tests.servers.kestrel.session import Refused, Session
+from tests.servers.kestrel.session import Session
 
 VERSION: Final = "2.4.7-iotcloud-tests"
 _STATUSES: Final = ("up", "readonly", "quiescent")

@@ -6,8 +6,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from tests.servers.kestrel.administration import COMMANDS, Command, Refused
 from tests.servers.kestrel.queues import Item, Queue, now
 
 if TYPE_CHECKING:
@@ -35,10 +37,6 @@ class Wanted:
     monitor: bool = False
 
 
-class Refused(Exception):
-    """The client is told this and disconnected."""
-
-
 class Session(asyncio.Protocol):
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
@@ -59,13 +57,8 @@ class Session(asyncio.Protocol):
             "set": self._begin_set,
             "monitor": self._monitor,
             "confirm": self._confirm,
-            "delete": self._delete,
-            "flush": self._flush,
-            "flush_all": self._flush_all,
-            "stats": self._stats,
-            "version": lambda _: self._answer(f"VERSION {server.version}"),
-            "status": self._status,
             "quit": self._quit,
+            **{name: partial(self._administer, command=command) for name, command in COMMANDS.items()},
         }
 
     # What the event loop calls.
@@ -230,32 +223,9 @@ class Session(asyncio.Protocol):
             queue.confirm(numbers.popleft())
         self._answer("END")
 
-    def _delete(self, words: list[str]) -> None:
-        self._server.check_writes()
-        self._server.queues.delete(words[0])
-        self._answer("DELETED")
-
-    def _flush(self, words: list[str]) -> None:
-        self._server.check_writes()
-        if queue := self._server.queues.find(words[0]):
-            queue.flush()
-        self._answer("END")
-
-    def _flush_all(self, _: list[str]) -> None:
-        self._server.check_writes()
-        for name, _queue in tuple(self._server.queues):
-            self._server.queues.queue(name).flush()
-        self._answer("Flushed all queues.")
-
-    def _stats(self, _: list[str]) -> None:
-        for name, value in self._server.stats().items():
-            self._answer(f"STAT {name} {value}")
-        self._answer("END")
-
-    def _status(self, words: list[str]) -> None:
-        if words:
-            self._server.set_status(words[0])
-        self._answer("END" if words else self._server.status.upper())
+    def _administer(self, words: list[str], command: Command) -> None:
+        for line in command(self._server, words):
+            self._answer(line)
 
     def _quit(self, _: list[str]) -> None:
         self._server.answering.add(self)
