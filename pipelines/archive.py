@@ -173,7 +173,7 @@ class ArchivePartition(beam.DoFn, RestrictionProvider):
 
     def _step(self, session: Session, element: Partition, *, flush: bool) -> Step:
         assert self._journal is not None, "setup() was not called"
-        with session.reader(element.url, element.topic, element.partition) as reader:
+        with session.reader(element.url, element.topic, element.partition, base=element.base) as reader:
             step = archive_once(
                 reader, self._journal, element.topic, element.partition, self._limits, now=self._clock(), flush=flush
             )

@@ -56,7 +56,7 @@ class Recomputation:
         kept: dict[tuple[str, int], list[pl.DataFrame]] = {}
         for source in self.sources:
             for topic in source.topics:
-                with session.reader(source.url, topic, -2) as reader:
+                with session.reader(source.url, topic, -2, base=source.base) as reader:
                     for partition in reader.partitions(topic):
                         start = restart(marks.get((topic, partition), ()), least)
                         for columns in self._events(reader, topic, partition, start, least, most):

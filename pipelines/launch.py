@@ -28,6 +28,7 @@ from pipelines.session import Session, close_session, open_session
 from pipelines.sinks import check_sinks, close_sinks, with_sink
 from pipelines.sources.discovery import Source
 from pipelines.sources.log import ReadSettings
+from pipelines.sources.numbering import Origins
 from pipelines.sources.relayed import Relays, relayed
 from pipelines.sources.selection import select
 from pipelines.state import JobState, close_state, open_state
@@ -48,6 +49,8 @@ class Plan:
     config: PipelineConfig
     #: The logs that are read, in the place of queues those that `relays` fill.
     sources: tuple[Source, ...]
+    #: What the partitions of each are numbered from.
+    origins: Origins
     #: Queues, each with the log it is moved into.
     moved: tuple[tuple[Source, str], ...]
     #: Where the topics' gateways are: the broker for commands that nothing else says.
@@ -69,12 +72,19 @@ def plan(options: Options) -> Plan:
         sources, more = select(options.master, options.select, options.token, state=options.state)
         schemas = tuple(Schemas([*schemas, *more]))
     found = relayed(sources, relay=options.relay, state=options.state)
+    origins = Origins(options.state)
+    logs = tuple(
+        Source(source.url, topics, base)
+        for source in found.sources
+        for base, topics in origins.bases(source.url, source.topics).items()
+    )
     windows = config.window_specs()
     rules = load_rules(config.rules, origin=str(options.pipeline), windows=windows, schemas=schemas)
     return Plan(
         options,
         config,
-        found.sources,
+        logs,
+        origins,
         found.moved,
         sources[0].url,
         schemas,
@@ -132,6 +142,7 @@ def run(plan: Plan) -> int:
         if options.state is not None:
             state = open_state(options.state)
             stack.callback(close_state, options.state)
+            plan.origins.store()
         relays = Relays(plan.moved, group=options.group)
         stack.callback(relays.close)
         relays.start()

@@ -129,12 +129,12 @@ def _check_sources(sources: Sequence[Source], master: str) -> None:
         raise ConfigurationError(
             "both --source and --master" if sources else "nothing to read", remedy="give --source URL/TOPIC, or --master URL"
         )
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     for source in sources:
         for topic in source.topics:
-            if topic in seen:
-                raise ConfigurationError(f"the topic {topic!r} is given twice", remedy="a job reads a topic of a name once")
-            seen.add(topic)
+            if (source.url, topic) in seen:
+                raise ConfigurationError(f"the topic {topic!r} is given twice", remedy="a job reads a topic of a broker once")
+            seen.add((source.url, topic))
 
 
 def _check_beam(rest: Sequence[str], parser: argparse.ArgumentParser) -> None:

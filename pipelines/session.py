@@ -12,10 +12,13 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Final
 
-from brokers import LogReader, connect
+from brokers import BrokerUnavailable, LogReader, connect
+from brokers.backoff import Backoff
 from brokers.contract import require_log
 from pipelines.counts import Counts
 from pipelines.sources.clock import PartitionClocks
+from pipelines.sources.numbering import numbered_from
+from telemetry.logs import logger
 
 #: Where a session is not opened by the job itself, its worker is another process and the runner holds back the source.
 _WORKER_CREDIT: Final = 1 << 40
@@ -80,17 +83,22 @@ class Session:
         self.stopping = threading.Event()
         #: Sources read to the end there is, then say that nothing more will come.
         self.closing = threading.Event()
+        #: Brokers that cannot be reached now, with what they last said and how often it was tried.
+        self._away: dict[str, tuple[str, Backoff]] = {}
         self._readers: dict[tuple[str, str, int], list[LogReader]] = {}
         self._lock = threading.Lock()
 
     @contextmanager
-    def reader(self, url: str, topic: str, partition: int) -> Iterator[LogReader]:
-        """A log reader nobody else uses meanwhile; usually the one that read this partition before."""
+    def reader(self, url: str, topic: str, partition: int, *, base: int = 0) -> Iterator[LogReader]:
+        """A log reader nobody else uses meanwhile; usually the one that read this partition before.
+
+        It numbers partitions from ``base`` on (`pipelines.sources.numbering`). Raises `ConfigurationError` for a queue.
+        """
         with self._lock:
             kept = self._readers.get((url, topic, partition))
             reader = kept.pop() if kept else None
         if reader is None:
-            reader = require_log(connect(url))
+            reader = numbered_from(base, require_log(connect(url)))
         try:
             yield reader
         except BaseException:
@@ -102,6 +110,30 @@ class Session:
                 kept.append(reader)
                 return
         reader.close()
+
+    def away(self, url: str, error: BrokerUnavailable) -> float:
+        """A broker could not be reached. Returns seconds until it is worth another try."""
+        with self._lock:
+            before, backoff = self._away.get(url, ("", Backoff(first=0.2, longest=5.0)))
+            self._away[url] = (error.message, backoff)
+            pause = backoff.next()
+        if not before:
+            logger("source").warning("a broker is away", why=error.message, remedy=error.remedy)
+        self.counts.add("broker_failures", 1)
+        return pause
+
+    def reached(self, url: str) -> None:
+        """A broker could be reached."""
+        if url in self._away:
+            with self._lock:
+                gone = self._away.pop(url, None)
+            if gone:
+                logger("source").info("a broker is back", before=gone[0])
+
+    def unreachable(self) -> list[str]:
+        """Why brokers cannot be reached now."""
+        with self._lock:
+            return [why for why, _ in self._away.values()]
 
     def close(self) -> None:
         """Let go of readers. The job must have ended."""

@@ -68,6 +68,7 @@ class Status:
             "in_flight_bytes": self._session.credit.used,
             "events_per_second": round(self._rate.of(totals["events"]), 1),
             "totals": totals,
+            "unreachable": self._session.unreachable(),
             "relays": self._relays.document(),
             "topics": self._topics(topics, counts.newest()),
         }
@@ -77,6 +78,7 @@ class Status:
         clocks = self._session.clocks.snapshot().values()
         return (
             self._relays.idle
+            and not self._session.unreachable()
             and self._session.credit.used == 0
             and all(clock.caught_up is not None or clock.finished for clock in clocks)
         )

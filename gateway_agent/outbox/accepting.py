@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway_agent.outbox import dropping
+from gateway_agent.outbox import dropping, moving
 from gateway_agent.outbox.framing import Framer
 from gateway_agent.outbox.ledger import ROW_BYTES, Ledger
 from gateway_agent.outbox.records import OUTBOX_FULL, Batch, Built, Offer, Route
@@ -55,7 +55,9 @@ def _room(ledger: Ledger, size: int, route: Route) -> bool:
 
 def _begun(ledger: Ledger, route: Route) -> Stream:
     """The topic's stream. What is the first of an epoch in it comes after a record that says so."""
-    stream = ledger.stream_of(route.topic, route.transport)
+    stream = ledger.stream_of(route.topic)
+    if stream.transport != route.transport:
+        moving.move(ledger, stream, route.transport)
     if stream.epoch != ledger.epoch:
         before = None if stream.epoch < 0 else stream.epoch
         last = stream.next_seq - 1 if stream.next_seq else None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from brokers.backoff import Backoff
-from gateway_agent.outbox import accepting, dropping, handing
+from gateway_agent.outbox import accepting, dropping, handing, moving
 from gateway_agent.outbox.framing import Framer
 from gateway_agent.outbox.layout import OutboxError, failure, is_damage
 from gateway_agent.outbox.ledger import Ledger
@@ -141,6 +141,7 @@ class Committer:
                     dropping.give_up(ledger, settlement.refused, settlement.reason)
                     if settlement.damaged:
                         dropping.set_aside(ledger, settlement.damaged, now=now)
+                    moving.release(ledger, list(ledger.numbers) if settlement.damaged else settlement.streams)
                 held_up: set[str] = set()
                 for submission in submissions:
                     application = submission.batch.application

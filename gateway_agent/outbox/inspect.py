@@ -25,7 +25,7 @@ def _look(connection: sqlite3.Connection, path: Path, frames: int) -> dict[str, 
     meta = connection.execute("SELECT gateway, epoch FROM meta").fetchone()
     topics = connection.execute("SELECT * FROM streams ORDER BY topic").fetchall()
     waiting = connection.execute(
-        "SELECT t.name, coalesce(sum(f.count), 0) FROM transports t LEFT JOIN frames f ON f.transport = t.id GROUP BY t.id"
+        "SELECT t.name, coalesce(sum(f.count), 0) FROM transports t LEFT JOIN frames f ON abs(f.transport) = t.id GROUP BY t.id"
     ).fetchall()
     dropped = connection.execute("SELECT reason, sum(events) FROM dropped GROUP BY reason").fetchall()
     oldest = connection.execute(

@@ -2,7 +2,8 @@
 
 Invariants, held by every committed transaction:
 
-- within (epoch, topic) frames have consecutive seq without holes, in the order of their ids, per transport;
+- within (epoch, topic) frames have consecutive seq without holes, in the order of their ids;
+- a row whose transport is negative waits until its topic has none with another transport (`outbox.moving`);
 - what is missing between two frames that were not published is named by a `Dropped` record in its place;
 - the row that begins an epoch in a topic is its `EpochStart`;
 - for every topic ``accepted = published + dropped + buffered_events``;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -62,7 +62,12 @@ class Ledger:
     def stream(self, number: int) -> Stream | None:
         return self._by_id.get(number)
 
-    def stream_of(self, topic: str, transport: str) -> Stream:
+    @property
+    def numbers(self) -> Iterable[int]:
+        """Those of all streams."""
+        return self._by_id.keys()
+
+    def stream_of(self, topic: str) -> Stream:
         """The stream of a topic, made when there is none; its epoch is -1 until it has begun one."""
         stream = self.streams.get(topic)
         if stream is None:
@@ -70,7 +75,6 @@ class Ledger:
                 "INSERT INTO streams VALUES (NULL, ?, -1, 0, 0, 0, 0, 0, 0) RETURNING id", (topic,)
             ).fetchone()
             stream = self.streams[topic] = self._by_id[row[0]] = Stream(row[0], topic, -1, 0)
-        stream.transport = transport
         return stream
 
     def transport(self, name: str) -> int:
@@ -81,10 +85,9 @@ class Ledger:
 
     def insert(self, stream: Stream, epoch: int, built: Built, *, droppable: bool = False) -> int:
         """Add a frame, or a control record with a count of 0, behind all others; returns its id."""
-        number = self._next_id
-        self._next_id += 1
+        number = self.take_ids(1)
         size = len(built.body) + ROW_BYTES
-        transport = self._transports[stream.transport]
+        transport = self._transports[stream.transport] * (-1 if stream.waits else 1)
         sealed = checksum(stream.id, epoch, built)
         self.connection.execute(
             "INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -92,6 +95,12 @@ class Ledger:
         )
         self.count(stream, built.count, size)
         return number
+
+    def take_ids(self, count: int) -> int:
+        """The first of ``count`` ids in a row that are behind all others."""
+        first = self._next_id
+        self._next_id += count
+        return first
 
     def rewrite(self, number: int, stream: Stream, epoch: int, built: Built, *, grown_from: int = 0) -> None:
         """Put a control record in the place of a row whose bytes are counted as ``grown_from``."""
@@ -150,14 +159,20 @@ class Ledger:
         return epoch
 
     def _load(self) -> None:
-        transports = {} if not hasattr(self, "streams") else {one.topic: one.transport for one in self.streams.values()}
+        before = {one.topic: one for one in self.streams.values()} if hasattr(self, "streams") else {}
         self.streams: dict[str, Stream] = read_streams(self.connection)
         for stream in self.streams.values():
-            stream.transport = transports.get(stream.topic, "")
+            if stream.topic in before:
+                stream.transport, stream.waits = before[stream.topic].transport, before[stream.topic].waits
         self._by_id = {stream.id: stream for stream in self.streams.values()}
         self._changed: dict[int, Stream] = {}
         rows = self.connection.execute("SELECT name, id FROM transports").fetchall()
         self._transports: dict[str, int] = dict(rows)
+        names = {number: name for name, number in rows}
+        for number, transport in self.connection.execute("SELECT DISTINCT stream, transport FROM frames WHERE transport < 0"):
+            if number in self._by_id:
+                self._by_id[number].waits = True
+                self._by_id[number].transport = names[-transport]
         rows = self.connection.execute("SELECT reason, sum(events) FROM dropped GROUP BY reason").fetchall()
         self.dropped_by_reason: dict[str, int] = dict(rows)
         self.damaged = int(self.connection.execute("SELECT coalesce(max(id), 0) FROM damaged").fetchone()[0])

@@ -38,6 +38,11 @@ class Settlement:
     urgent: bool = False
     settled: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def streams(self) -> set[int]:
+        """Those its frames are of; of damaged ones it is not known."""
+        return {frame.stream for frames in (self.published, self.refused) for frame in frames}
+
 
 class WorkQueue:
     """In order of arrival; batches that were found to have no room wait apart and come first."""

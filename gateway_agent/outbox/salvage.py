@@ -118,7 +118,9 @@ def _make_whole(new: sqlite3.Connection, gateway: str, now: int) -> None:
         # The epoch is that of the clock then: later than all before, unless the clock has been set back.
         newest = execute("SELECT max(coalesce((SELECT max(epoch) FROM frames), 0), ?)", (now // 1_000,)).fetchone()[0]
         execute("INSERT INTO meta VALUES (?, ?)", (gateway, newest))
-    execute("DELETE FROM frames WHERE stream NOT IN (SELECT id FROM streams) OR transport NOT IN (SELECT id FROM transports)")
+    execute(
+        "DELETE FROM frames WHERE stream NOT IN (SELECT id FROM streams) OR abs(transport) NOT IN (SELECT id FROM transports)"
+    )
     execute(
         "UPDATE streams SET"
         " buffered_events = (SELECT coalesce(sum(count), 0) FROM frames WHERE stream = streams.id),"

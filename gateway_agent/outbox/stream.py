@@ -31,6 +31,8 @@ class Stream:
     buffered_events: int = 0
     buffered_bytes: int = 0
     transport: str = ""
+    #: It has moved, and its new frames wait for the old transport to be rid of it (`outbox.moving`).
+    waits: bool = False
     open_drop: OpenDrop | None = None
 
     def write(self, connection: sqlite3.Connection) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Self
 from brokers.backoff import Backoff
 from brokers.connect import connect
 from brokers.contract import Delivery
-from brokers.errors import BrokerUnavailable
+from brokers.errors import BrokerError, BrokerUnavailable
 from brokers.subscription import subscribe
 from master.client.catalogue import Catalogue
 from master.client.errors import MasterUnavailable
@@ -26,6 +26,7 @@ Start = Literal["now", "beginning"]
 _BATCH: Final = 100
 #: Seconds one look at the broker may last, so that `Subscription.close` and time-outs are noticed.
 _LOOK: Final = 0.5
+_FORGET_WITHIN: Final = 5.0
 #: Frames remembered, to drop those that a gateway has sent twice.
 _REMEMBERED: Final = 10_000
 
@@ -73,8 +74,9 @@ class Subscription:
         self._seen: OrderedDict[object, None] = OrderedDict()
         self._backoff = Backoff(first=0.1, longest=5.0)
         self._closed = False
-        group = f"iotcloud-client-{device}-{channel}-{time.time_ns()}"
-        self._reader = subscribe(connect(broker_url), [topic], group=group, start="beginning" if start == "beginning" else "end")
+        self._broker = connect(broker_url)
+        self._group = f"iotcloud-client-{device}-{channel}-{time.time_ns()}"
+        self._reader = subscribe(self._broker, [topic], group=self._group, start="beginning" if start == "beginning" else "end")
         # The first look settles where "now" is.
         self._take(self._reader.poll(max_messages=_BATCH, timeout=0.0))
 
@@ -99,9 +101,15 @@ class Subscription:
         return self._events.popleft()
 
     def close(self) -> None:
-        """End the iteration; may be called from any thread."""
+        """End the iteration; may be called from any thread. A queue keeps nothing for it any more, if it can be told."""
+        if self._closed:
+            return
         self._closed = True
         self._reader.close()
+        try:
+            self._broker.forget([self._topic], group=self._group, timeout=_FORGET_WITHIN)
+        except BrokerError as error:
+            self._log.warning("the broker may keep events for a reader that has gone", group=self._group, problem=str(error))
 
     def __enter__(self) -> Self:
         return self

@@ -13,6 +13,7 @@ from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Duration, Timestamp
 
+from brokers import BrokerUnavailable
 from pipelines.session import Session, session_of
 from pipelines.sources.log import ENDLESS, Partition, ReadPartition, ReadSettings, UnsplitOffsets
 
@@ -26,6 +27,8 @@ class Source(NamedTuple):
 
     url: str
     topics: tuple[str, ...]
+    #: What its partitions are numbered from, where another broker has some of the topics too.
+    base: int = 0
 
 
 class FindPartitions(beam.DoFn, RestrictionProvider):
@@ -65,7 +68,14 @@ class FindPartitions(beam.DoFn, RestrictionProvider):
             return
         ending = self._settings.until_end or session.closing.is_set()
         if turn % (_LOOK // _TELL) == 0 or ending:
-            for partition in find(session, element, self._settings, watermark):
+            try:
+                found = find(session, element, self._settings, watermark)
+            except BrokerUnavailable as error:
+                # At the end of a bounded read nobody would look again: what is there must be found.
+                tracker.defer_remainder(Duration(micros=round(session.away(element.url, error) * 1e6)))
+                return
+            session.reached(element.url)
+            for partition in found:
                 yield TimestampedValue(partition, Timestamp(micros=watermark))
         if ending:
             tracker.try_claim(ENDLESS - 1)
@@ -77,17 +87,19 @@ class FindPartitions(beam.DoFn, RestrictionProvider):
 
 
 def find(session: Session, source: Source, settings: ReadSettings, watermark: int) -> list[Partition]:
-    """Partitions of ``source`` that the session did not know, made known to it."""
+    """Partitions of ``source`` that the session did not know, made known to it. Raises `BrokerError`."""
     found: list[Partition] = []
     for topic in source.topics:
-        with session.reader(source.url, topic, -1) as reader:
+        with session.reader(source.url, topic, -1, base=source.base) as reader:
             for partition in reader.partitions(topic):
-                if session.clocks.is_known((topic, partition)):
+                key = (topic, partition)
+                if session.clocks.is_known(key):
                     continue
-                has_records = reader.begin_offset(topic, partition) < reader.end_offset(topic, partition)
-                begin = settings.beginning((topic, partition), watermark)
-                session.clocks.add((topic, partition), watermark=begin, has_records=has_records)
-                found.append(Partition(source.url, topic, partition))
+                first, end = reader.begin_offset(*key), reader.end_offset(*key)
+                start = settings.starts.get(key, first)
+                stop = max(start, end) if settings.until_end else ENDLESS
+                session.clocks.add(key, watermark=settings.beginning(key, watermark), has_records=first < end)
+                found.append(Partition(source.url, topic, partition, start, stop, source.base))
     return found
 
 

@@ -19,7 +19,7 @@ from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Duration, Timestamp
 
-from brokers import LogReader, OffsetExpired, Record
+from brokers import BrokerError, BrokerUnavailable, LogReader, OffsetExpired, Record
 from pipelines.session import Session, session_of
 from pipelines.sources.clock import BEFORE_ALL, newest_event_time
 from telemetry.logs import logger
@@ -30,11 +30,14 @@ ENDLESS: Final = sys.maxsize
 
 
 class Partition(NamedTuple):
-    """One partition to read."""
+    """One partition to read, from the offset ``start`` to ``stop`` (exclusive). Its number counts from ``base`` on."""
 
     url: str
     topic: str
     partition: int
+    start: int
+    stop: int = ENDLESS
+    base: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,13 +97,7 @@ class ReadPartition(beam.DoFn, RestrictionProvider):
         self._settings = settings
 
     def initial_restriction(self, element: Partition) -> OffsetRange:
-        topic, partition = element.topic, element.partition
-        with session_of(self._settings.job).reader(element.url, topic, partition) as reader:
-            start = self._settings.starts.get((topic, partition))
-            if start is None:
-                start = reader.begin_offset(topic, partition)
-            stop = max(start, reader.end_offset(topic, partition)) if self._settings.until_end else ENDLESS
-        return OffsetRange(start, stop)
+        return OffsetRange(element.start, element.stop)
 
     def create_tracker(self, restriction: OffsetRange) -> UnsplitOffsets:
         return UnsplitOffsets(restriction)
@@ -123,14 +120,23 @@ class ReadPartition(beam.DoFn, RestrictionProvider):
         told = estimator.current_watermark()
         key = (element.topic, element.partition)
         floor = self._settings.beginning(key, self._settings.floor) if told is None else told.micros
-        with session.reader(element.url, *key) as reader:
-            if not session.clocks.is_known(key):
-                has_records = reader.begin_offset(*key) < reader.end_offset(*key)
-                session.clocks.add(key, watermark=floor, has_records=has_records)
-            pull = _Pull(self._settings, session, element, reader, tracker, estimator)
-            yield from pull.blocks()
+        position: int | None = None
+        try:
+            with session.reader(element.url, *key, base=element.base) as reader:
+                if not session.clocks.is_known(key):
+                    has_records = reader.begin_offset(*key) < reader.end_offset(*key)
+                    session.clocks.add(key, watermark=floor, has_records=has_records)
+                pull = _Pull(self._settings, session, element, reader, tracker, estimator)
+                for block in pull.blocks():
+                    yield block
+                    position = pull.position
+        except BrokerUnavailable as error:
+            pause = session.away(element.url, error)
+            tracker.defer_remainder(Duration(micros=round(pause * 1e6)))
+        else:
+            session.reached(element.url)
         # Prism asks every bundle of this step to finalize, also one that has nothing to commit.
-        finalizer.register(_commit(self._settings, element, pull.position if pull.sent else None))
+        finalizer.register(_commit(self._settings, element, position))
 
 
 class _Pull:
@@ -166,7 +172,11 @@ class _Pull:
             if not granted:
                 self._pause(10_000)
                 return
-            records = self._read(granted)
+            try:
+                records = self._read(granted)
+            except BrokerUnavailable:
+                self._session.credit.settle(granted, 0)
+                raise
             if not records:
                 self._session.credit.settle(granted, 0)
                 if self._session.closing.is_set() and self._stop == ENDLESS:
@@ -245,7 +255,11 @@ def _commit(settings: ReadSettings, element: Partition, offset: int | None) -> C
     def commit() -> None:
         if offset is None or not settings.group:
             return
-        with session_of(settings.job).reader(element.url, element.topic, element.partition) as reader:
-            reader.commit(settings.group, element.topic, element.partition, offset)
+        try:
+            with session_of(settings.job).reader(element.url, element.topic, element.partition, base=element.base) as reader:
+                reader.commit(settings.group, element.topic, element.partition, offset)
+        except BrokerError as error:
+            # For the broker's own tools only: nothing relies on it.
+            logger("source").debug("position not shown", topic=element.topic, partition=element.partition, why=error.message)
 
     return commit

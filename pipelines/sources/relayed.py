@@ -36,12 +36,12 @@ def relayed(sources: Sequence[Source], *, relay: str, state: Path | None) -> Rel
 
     Raises `ConfigurationError` when there is neither.
     """
-    logs: list[Source] = []
+    logs: dict[str, list[str]] = {}
     moved: list[tuple[Source, str]] = []
     for source in sources:
         broker = connect(source.url)
         if broker.capabilities.log:
-            logs.append(source)
+            logs.setdefault(source.url, []).extend(source.topics)
             continue
         if not relay and state is None:
             raise ConfigurationError(
@@ -50,8 +50,8 @@ def relayed(sources: Sequence[Source], *, relay: str, state: Path | None) -> Rel
             )
         url = relay or f"local:{state}/relay?retention_age={_KEPT}"
         moved.append((source, url))
-        logs.append(Source(url, source.topics))
-    return Relayed(tuple(logs), tuple(moved))
+        logs.setdefault(url, []).extend(source.topics)
+    return Relayed(tuple(Source(url, tuple(dict.fromkeys(topics))) for url, topics in logs.items()), tuple(moved))
 
 
 class Relays:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -31,18 +32,23 @@ def select(
 ) -> tuple[tuple[Source, ...], tuple[EventSchema, ...]]:
     """Topics of the channels that ``selection`` chooses (all, when empty), and the schemas of their events.
 
-    ``state`` is the job's directory, where the answer is kept: it is used when the master cannot be reached. Raises
-    `IoTCloudError` when there is no answer, and when the master knows of nothing to read.
+    ``state`` is the job's directory, where the answer is kept: it is used when the master cannot be reached, and brokers
+    that had topics the last time are read as well: what a channel published before it was moved to another broker is still
+    there. Raises `IoTCloudError` when there is no answer, and when the master knows of nothing to read.
     """
     memory = state / MEMORY_FILE if state is not None else None
+    before = _remembered(memory)
+    if before is not None and (before.master, before.selection) != (url, selection):
+        before = None
     try:
         found = _ask(url, selection, token)
     except MasterUnavailable as error:
-        before = _remembered(memory)
-        if before is None or (before.master, before.selection) != (url, selection):
+        if before is None:
             raise
         logger("pipeline").warning("the master is away: reading what it said last", master=url, why=error.message)
         found = before
+    if before is not None:
+        found = msgspec.structs.replace(found, topics=_united(before.topics, found.topics))
     if not found.topics:
         raise ConfigurationError(
             f"the master at {url} knows no channel for --select {selection!r}",
@@ -58,6 +64,11 @@ def _ask(url: str, selection: str, token: str) -> Remembered:
     with Client(url, token or None) as client:
         selected = client.select(selection)
     return Remembered(url, selection, selected.by_broker(), tuple(schema.text for schema in selected.schemas))
+
+
+def _united(before: Mapping[str, tuple[str, ...]], now: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """All topics of all brokers, in the order they became known."""
+    return {broker: tuple(dict.fromkeys((*before.get(broker, ()), *now.get(broker, ())))) for broker in {**before, **now}}
 
 
 def _remembered(memory: Path | None) -> Remembered | None:

@@ -34,7 +34,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ((*READ, "--pipeline", "/no/such/file.toml"), "cannot be read"),
         ((*READ, "surplus"), "unexpected argument 'surplus'"),
         ((*READ, "--master", "http://localhost:1"), "both --source and --master"),
-        ((*READ, "--source", "local:/elsewhere/site.app.temperature"), "given twice"),
+        ((*READ, "--source", READ[-1]), "given twice"),
         (("realtime",), "nothing to read"),
         (("archive", *READ[1:]), "needs --archive"),
         (("realtme", *READ[1:]), "invalid choice"),
