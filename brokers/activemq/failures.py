@@ -38,7 +38,7 @@ def server_error(text: str, *, connecting: bool) -> SessionFailed:
     if connecting or "not authorized" in text:
         return SessionFailed(text, remedy=_RIGHTS, refused=True)
     if too_large(text):
-        return SessionFailed(text, remedy="lower max_message_bytes in the URL, or raise wireFormat.maxFrameSize of the server")
+        return SessionFailed(text, remedy="lower max_message_bytes in the URL, or raise wireFormat.maxDataLength of the server")
     return SessionFailed(text)
 
 

@@ -78,7 +78,7 @@ class ActiveMqPublisher:
         if len(message.value) > self._options.max_message_bytes:
             return SessionFailed(
                 f"a message of {len(message.value)} bytes is too large, {self._options.max_message_bytes} are allowed",
-                remedy="raise max_message_bytes in the URL, as far as the server's wireFormat.maxFrameSize goes",
+                remedy="raise max_message_bytes in the URL, as far as the server's wireFormat.maxDataLength goes",
                 refused=True,
             )
         return None

@@ -104,6 +104,7 @@ class ActiveMqReader:
         deadline = time.monotonic() + _PATIENCE
         self._session.ask([frame("ACK", {"id": ack}) for ack in ids[:-1]], "ACK", {"id": ids[-1]}, deadline=deadline)
         self._open.difference_update(tag.number for tag in tags)
+        self._rejected = deque(delivery for delivery in self._rejected if self._is_open(_tag(delivery)))
 
     def _is_open(self, tag: Tag) -> bool:
         return tag.session == self._sessions and tag.number in self._open
@@ -115,7 +116,6 @@ class ActiveMqReader:
             self._drop()
             deadline = time.monotonic() + self._options.connect_timeout
             session = self._session = open_session(self._address, deadline=deadline, ended=self._closing.is_set)
-            self._sessions += 1
             if self._closing.is_set():
                 session.close()
             self._subscribe(session, deadline)
@@ -136,6 +136,7 @@ class ActiveMqReader:
         if self._session is not None:
             self._session.close()
             self._session = None
+        self._sessions += 1
         self._open.clear()
         self._rejected.clear()
 

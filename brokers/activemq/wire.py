@@ -14,6 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -51,8 +52,7 @@ class Wire:
         try:
             rest = memoryview(data)
             while rest:
-                piece = rest[:_CHUNK]
-                sent = self._complete(lambda piece=piece: self._socket.send(piece), select.POLLOUT, deadline)  # type: ignore[misc]
+                sent = self._complete(partial(self._socket.send, rest[:_CHUNK]), select.POLLOUT, deadline)
                 rest = rest[sent:]
                 self.sent_at = time.monotonic()
         finally:
@@ -66,7 +66,7 @@ class Wire:
     def receive(self, wait: float) -> bytes | None:
         """What there is; empty when the server closed the connection, None when nothing came for ``wait`` seconds."""
         try:
-            return self._complete(lambda: self._socket.recv(_CHUNK), select.POLLIN, time.monotonic() + wait)
+            return self._complete(partial(self._socket.recv, _CHUNK), select.POLLIN, time.monotonic() + wait)
         except TimeoutError:
             return None
 

@@ -25,7 +25,7 @@ from gateway_agent.config import load_config
 from schemas.errors import ConfigurationError
 from tests.brokers.kit import PATIENCE, eventually, following, numbered, parse, take
 from tests.brokers.queue_contract import QueueContract
-from tests.brokers.server_contract import ServerContract
+from tests.brokers.server_contract import ServerContract, acknowledge_or_again, poll_patiently, publishing_again_and_again
 from tests.servers.activemq import MAX_DATA_LENGTH, ActiveMqServer
 from tests.servers.ports import free_port
 
@@ -157,10 +157,29 @@ class TestActiveMq(ServerContract, QueueContract):
             publisher.publish(numbered(topic, "p", 0, 10))
             first = poll_exactly(reader, 6)
             reader.reject([first[4], first[2]])
-            reader.reject([first[0]])
+            reader.reject([first[0], first[1]])
             reader.acknowledge([first[index] for index in (1, 3, 5)])
             rest = poll_exactly(reader, 7)
         assert [parse(delivery.value).index for delivery in rest] == [0, 2, 4, 6, 7, 8, 9]
+
+    def test_cut_off_again_and_again_all_arrive_and_first_in_order(
+        self, server: ActiveMqServer, proxied: Broker, topic: str
+    ) -> None:
+        first: dict[bytes, None] = {}
+        with following(proxied, topic) as reader, closing(proxied.publisher()) as publisher:
+            poll_patiently(reader)
+            with publishing_again_and_again(publisher, topic, calls=100, per_call=20) as progress:
+                for cut_at in range(5, 100, 8):
+
+                    def enough(calls: int = cut_at) -> bool:
+                        return self.read_on(reader, first) >= 10 * calls and progress.done >= calls
+
+                    eventually(enough, "some more came")
+                    server.proxy.cut()
+                    server.proxy.restore()
+                eventually(lambda: self.read_on(reader, first) == 2_000, "all came")
+        found = [parse(value) for value in first]
+        assert found == sorted(found)
 
     def test_acknowledging_over_a_lost_connection_is_an_error_and_they_come_again(
         self, server: ActiveMqServer, broker: Broker, proxied: Broker, topic: str, publisher: Publisher
@@ -174,6 +193,8 @@ class TestActiveMq(ServerContract, QueueContract):
                 reader.acknowledge(received)
             self.assert_clear(caught.value, proxied, topic)
             server.proxy.restore()
+            with pytest.raises(BrokerUnavailable):
+                reader.acknowledge(received)
             again = take(reader, 5, acknowledge=False)
             assert [delivery.value for delivery in again] == [delivery.value for delivery in received]
             with pytest.raises(BrokerUnavailable):
@@ -287,6 +308,14 @@ class TestActiveMq(ServerContract, QueueContract):
         with closing(broker.publisher()) as publisher, pytest.raises(PublishError) as caught:
             publisher.publish(numbered(topic, "p", 0, 1), timeout=3)
         self.assert_clear(caught.value, broker, topic)
+
+    @staticmethod
+    def read_on(reader: QueueReader, found: dict[bytes, None]) -> int:
+        """How many different values there are after one more poll."""
+        deliveries = poll_patiently(reader)
+        found.update(dict.fromkeys(delivery.value for delivery in deliveries))
+        acknowledge_or_again(reader, deliveries)
+        return len(found)
 
     @staticmethod
     def values_one_by_one(reader: QueueReader, count: int) -> list[bytes]:
