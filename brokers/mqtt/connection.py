@@ -156,11 +156,14 @@ class Connection:
 
     def _run(self) -> None:
         try:
-            self._connect()
+            try:
+                self._connect()
+            except (OSError, ValueError) as error:
+                self._fail(unreachable(error, self._target))
             self._serve()
             self._fail(CUT)
         except Exception as error:  # noqa: BLE001 - whatever it is, whoever waits for the connection must be told
-            self._fail(unreachable(error, self._target))
+            self._fail(Failure(f"the client library failed: {error!r}", "another version of paho-mqtt may help"))
         finally:
             if (sock := self._client.socket()) is not None:
                 sock.close()

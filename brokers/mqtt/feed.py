@@ -19,8 +19,8 @@ from brokers.mqtt.names import KEY, mqtt_topic, session_id
 from brokers.mqtt.options import Target
 from telemetry.logs import logger
 
-#: Seconds that a connection must last before the next one is made at once: two readers that take a session from each
-#: other in turn slow down.
+#: Seconds that a connection on which nothing was acknowledged must last before the next one is made at once: readers that
+#: take a session from each other and get nowhere slow down.
 _LASTING: Final = 10.0
 #: PUBACKs between requests: mosquitto writes all it has for each, so that many of them take their time.
 _PORTION: Final = 100
@@ -153,6 +153,8 @@ class Feed:
                 packet_ids.append(self._open.popitem(last=False)[1].packet_id)
         if connection is None:
             return None
+        if packet_ids:
+            self._backoff.reset()
         requests = []
         for first in range(0, max(1, len(packet_ids)), _PORTION):
             for packet_id in packet_ids[first : first + _PORTION]:
@@ -168,12 +170,13 @@ class Feed:
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
         """Deliver these again, before others."""
         with self._bell.condition:
+            again = {arrived.number: arrived for arrived in self._waiting}
             for delivery in deliveries:
                 arrived = self._find(delivery)
-                if arrived is not None and not arrived.acknowledged and arrived not in self._waiting:
+                if arrived is not None and not arrived.acknowledged:
                     arrived.delivery = delivery._replace(redelivered=True)
-                    self._waiting.append(arrived)
-            self._waiting = deque(sorted(self._waiting, key=lambda arrived: arrived.number))
+                    again[arrived.number] = arrived
+            self._waiting = deque(again[number] for number in sorted(again))
 
     def close(self) -> None:
         if self._connection is not None:

@@ -55,7 +55,7 @@ class MqttReader:
         ``connect_timeout`` of the URL. Raises `BrokerRefused` and `BrokerUnavailable`.
         """
         until = time.monotonic() + timeout
-        while True:
+        while not self._closed.is_set():
             rung = self._bell.rung
             mine = [feed for feed in self._feeds.values() if self._turns.take(self._group, feed.topic, self)]
             for feed in mine:
@@ -65,8 +65,7 @@ class MqttReader:
             if len(mine) < len(self._feeds):
                 pause = min(pause, _STANDBY)
             if self._closed.is_set():
-                self.close()  # again: of what was connected meanwhile
-                return []
+                break
             if found := self._take(mine, max_messages):
                 return found
             left = until - time.monotonic()
@@ -80,6 +79,8 @@ class MqttReader:
             with self._bell.condition:
                 if self._bell.rung == rung:
                     self._bell.condition.wait(min(pause, left) if left > 0 else pause)
+        self.close()  # again: something may have been connected meanwhile
+        return []
 
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         """See `brokers.contract.QueueReader.acknowledge`.
