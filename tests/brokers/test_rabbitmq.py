@@ -144,9 +144,9 @@ def test_a_user_without_rights_is_told_which(server: RabbitServer, topic: str) -
 
 
 @pytest.mark.slow
-def test_a_user_who_may_only_write_publishes_to_what_others_have_made(server: RabbitServer, topic: str) -> None:
-    with following(connect(server.url()), topic) as reader:
-        reader.poll(max_messages=1, timeout=0)
+def test_those_who_may_only_write_or_read_use_what_others_have_made(server: RabbitServer, topic: str) -> None:
+    connect(server.url()).keep([topic], group="tests")
+    with following(connect(server.url_of("reader")), topic) as reader:
         writer = connect(server.url_of("writer"))
         writer.keep([topic], group="tests")
         with pytest.raises(BrokerRefused, match="ACCESS_REFUSED"):

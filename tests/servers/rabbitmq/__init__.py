@@ -19,12 +19,14 @@ from tests.servers.proxy import TcpProxy
 
 PASSWORD: Final = "right-password"
 _HERE: Final = Path(__file__).parent
-_TOOL: Final = "/usr/sbin/rabbitmqctl"
 
 
 class RabbitServer:
-    """See `tests.servers.broker_server.BrokerServer`. The user ``gateway`` may do anything in the vhost ``/``,
-    ``writer`` only publish there, ``stranger`` nothing anywhere; nobody may enter the vhost ``closed``."""
+    """See `tests.servers.broker_server.BrokerServer`.
+
+    In the vhost ``/`` the user ``gateway`` may do what the broker's README says, ``writer`` only publish, ``reader`` only
+    read, ``stranger`` nothing. Nobody may enter the vhost ``closed``.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.port, self.tls_port, distribution, epmd = (free_port() for _ in range(4))
@@ -87,7 +89,7 @@ class RabbitServer:
     def control(self, *arguments: str) -> str:
         """What ``rabbitmqctl`` says."""
         done = subprocess.run(
-            [_TOOL.replace("/usr/sbin", _scripts()), "-q", *arguments],
+            [str(_scripts() / "rabbitmqctl"), "-q", *arguments],
             env={**os.environ, **self._environment},
             capture_output=True,
             text=True,
@@ -112,8 +114,9 @@ def make(directory: Path) -> RabbitServer:
     return RabbitServer(directory)
 
 
-def _scripts() -> str:
-    return str(next(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin")))
+def _scripts() -> Path:
+    # Those in /usr/sbin become the user rabbitmq.
+    return next(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin"))
 
 
 def _url(scheme: str, login: str, port: int, vhost: str, options: dict[str, str]) -> str:
