@@ -124,6 +124,10 @@ class Link:
         """`ask`, for coroutines on the thread of the connections. Raises errors of the client library."""
         return await self._exchange(node, make, deadline)
 
+    async def sleep(self, seconds: float) -> None:
+        """For the same coroutines."""
+        await self._open()[0].sleep(seconds)
+
     async def _exchange(self, node: Node, make: Callable[[], Any], deadline: float) -> Any:
         net, manager = self._open()
         if (delay := manager.connection_delay(node)) > 0:
