@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from brokers.errors import BrokerRefused, BrokerUnavailable
@@ -11,6 +11,8 @@ from brokers.errors import BrokerRefused, BrokerUnavailable
 _RUNNING: Final = "see that the server runs, speaks STOMP on that port, and is neither out of memory nor of disk"
 _RIGHTS: Final = "see the user and password in the URL, and what the server lets this user do"
 _CERTIFICATE: Final = "see that ca= names the authority of the server's certificate, and that this is for the host in the URL"
+#: Topics that an error lists.
+_NAMED: Final = 5
 
 
 class SessionFailed(Exception):
@@ -52,6 +54,12 @@ def only_rolled_back(text: str) -> bool:
     return "marked rollback only" in text
 
 
-def broker_error(url: str, topics: Iterable[str], failed: SessionFailed) -> BrokerUnavailable | BrokerRefused:
+def broker_error(url: str, topics: Sequence[str], failed: SessionFailed) -> BrokerUnavailable | BrokerRefused:
     kind = BrokerRefused if failed.refused else BrokerUnavailable
-    return kind(f"{url}: topic {', '.join(map(repr, topics))}: {failed.reason}", remedy=failed.remedy)
+    return kind(f"{url}: topic {named(topics)}: {failed.reason}", remedy=failed.remedy)
+
+
+def named(topics: Sequence[str]) -> str:
+    """The first few, and how many more there are."""
+    more = len(topics) - _NAMED
+    return ", ".join(map(repr, topics[:_NAMED])) + (f" and {more} more" if more > 0 else "")

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from brokers.activemq.failures import SessionFailed, broker_error
+from brokers.activemq.failures import SessionFailed, broker_error, named
 from brokers.activemq.frames import frame
 from brokers.activemq.names import read_from
 from brokers.activemq.options import ActiveMqOptions, Address
@@ -78,7 +78,7 @@ class ActiveMqReader:
             raise broker_error(self._address.url, self._topics, failed) from failed
         if lost := sum(tag.session != self._sessions for tag in tags):
             raise BrokerUnavailable(
-                f"{self._address.url}: topic {', '.join(map(repr, self._topics))}: the connection was lost before"
+                f"{self._address.url}: topic {named(self._topics)}: the connection was lost before"
                 f" {lost} deliveries were acknowledged",
                 remedy="they are delivered again: acknowledge them then",
             )

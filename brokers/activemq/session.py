@@ -123,7 +123,9 @@ class Session:
     def close(self) -> None:
         """Take leave if that is quickly done, and end whatever waits."""
         with self._changed:
-            was_usable = self._failed is None and self._connected and not self._closed
+            if self._closed:
+                return
+            was_usable = self._failed is None and self._connected
             self._closed = True
             self._changed.notify_all()
         if was_usable:

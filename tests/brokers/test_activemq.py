@@ -125,16 +125,15 @@ class TestActiveMq(ServerContract, QueueContract):
             publisher.publish([Message(topic, "key", value) for value in sent])
             assert self.values_one_by_one(reader, len(sent)) == sent
 
-    def test_more_than_is_held_here_waits_at_the_server_and_acknowledging_goes_on(
-        self, broker: Broker, topic: str, publisher: Publisher
+    def test_more_than_is_held_here_waits_at_the_server_and_the_connection_lives(
+        self, server: ActiveMqServer, topic: str, publisher: Publisher
     ) -> None:
         sent = [f"{number} ".encode() + bytes(500_000) for number in range(60)]
-        with following(broker, topic) as reader:
-            first = [*reader.poll(max_messages=1, timeout=0)]
+        with following(connect(server.url(heartbeat="0.4s")), topic) as reader:
+            reader.poll(max_messages=1, timeout=0)
             publisher.publish([Message(topic, "key", value) for value in sent])
-            while not first:
-                first += reader.poll(max_messages=1, timeout=1)
-            time.sleep(1)  # for more to come than there is room for
+            first = poll_exactly(reader, 1)
+            time.sleep(3)  # for more to come than there is room for, and some heartbeats
             reader.acknowledge(first)
             assert [first[0].value, *self.values_one_by_one(reader, len(sent) - 1)] == sent
 
