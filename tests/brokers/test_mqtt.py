@@ -15,14 +15,18 @@ import pytest
 from paho.mqtt.client import MQTTv5
 
 from brokers import Broker, BrokerRefused, BrokerUnavailable, Delivery, Message, Publisher, PublishError, connect
+from brokers.mqtt.call import Call
 from brokers.mqtt.names import mqtt_topic, session_id
+from brokers.mqtt.options import target_of
+from brokers.url import parse_url
 from gateway_agent.config import load_config
 from schemas.errors import ConfigurationError
 from tests.brokers.kit import PATIENCE, ROOT, Numbered, following, numbered, parse, take
 from tests.brokers.queue_contract import QueueContract
 from tests.brokers.server_contract import ServerContract, acknowledge_or_again, ended_within, poll_patiently, publish_patiently
-from tests.servers.broker_server import BrokerServer, Servers
+from tests.servers.broker_server import BrokerServer
 from tests.servers.mqtt import PASSWORD, MosquittoServer
+from tests.servers.packages import apt
 
 
 class TestMqtt(ServerContract, QueueContract):
@@ -287,19 +291,20 @@ class TestMqtt(ServerContract, QueueContract):
                 assert time.monotonic() < until
 
 
-class TestSmallServer:
+@pytest.fixture(scope="module")
+def small_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MosquittoServer]:
     """A server that takes little at once."""
+    apt("mosquitto", program="mosquitto")
+    server = MosquittoServer(tmp_path_factory.mktemp("small"), inflight=5, settings="max_packet_size 10000")
+    server.process.start()
+    yield server
+    server.process.stop()
+    server.proxy.close()
 
-    @pytest.fixture(scope="class")
-    def server(self, servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MosquittoServer]:
-        server = MosquittoServer(tmp_path_factory.mktemp("small"), inflight=5, settings="max_packet_size 10000")
-        server.process.start()
-        yield server
-        server.process.stop()
-        server.proxy.close()
 
-    def test_it_gets_no_more_than_it_wants(self, server: MosquittoServer) -> None:
-        broker = connect(server.url())
+class TestSmallServer:
+    def test_it_gets_no_more_than_it_wants(self, small_server: MosquittoServer) -> None:
+        broker = connect(small_server.url())
         with following(broker, "small.window") as reader, closing(broker.publisher()) as publisher:
             reader.poll(max_messages=1, timeout=0)
             publisher.publish(numbered("small.window", "p", 0, 200))
@@ -314,9 +319,9 @@ class TestSmallServer:
 
     @pytest.mark.parametrize("key", ["", "key", "K" * 200, "ß" * 60])
     def test_a_packet_as_large_as_it_takes_goes_and_a_larger_one_is_refused_by_name(
-        self, server: MosquittoServer, key: str
+        self, small_server: MosquittoServer, key: str
     ) -> None:
-        broker = connect(server.url())
+        broker = connect(small_server.url())
         with closing(broker.publisher()) as publisher:
             sizes = range(9_600, 10_100, 7)
             with pytest.raises(PublishError) as caught:
@@ -386,3 +391,18 @@ def test_the_sample_is_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = load_config(Path(ROOT) / "brokers" / "mqtt" / "sample.toml")
     (broker,) = loaded.brokers().values()
     assert broker.url.startswith("mqtts://gw-1:***@mqtt.example.com:8883")
+
+
+def test_what_follows_a_message_that_failed_is_published_again_after_it() -> None:
+    target = target_of(parse_url("mqtt://host"))
+    messages = [Message("t", key, b"value") for key in "aabbab"]
+    call = Call(target, messages)
+    for index in call.to_send(None):
+        call.sent(index, packet_id=100 + index)
+    quota_exceeded, success, payload_format_invalid = 0x97, 0x00, 0x99
+    for index, code in enumerate([success, quota_exceeded, payload_format_invalid, success, success, success]):
+        call.answered(100 + index, code)
+    error = call.error()
+    assert error is not None
+    assert error.refused == (2,)
+    assert error.unacknowledged == (1, 2, 4)
