@@ -146,7 +146,7 @@ class KestrelPublisher:
                     why = line.decode("latin-1")
             if error is not None:
                 broken[message.topic, message.key] = failures[index] = error
-        if connection.expected or connection.failure is not None:
+        if connection.expected or connection.failure is not None or set(lines) - {b"STORED", b"NOT_STORED"}:
             self._drop(server)
         return failures
 
