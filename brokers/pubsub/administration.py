@@ -39,7 +39,6 @@ def ensure_subscriptions(
         if missing:
             create_topics(connection, [subscription.topic for subscription in missing], deadline=deadline)
             more, missing = _create(connection, missing, options, deadline=deadline)
-            # A topic that was made a moment ago may not be known everywhere: pulling will tell, and it is made again.
             found += more + missing
     _check(connection, found, deadline=deadline)
 

@@ -44,7 +44,7 @@ class PubsubPublisher:
         if any(isinstance(error, BrokerUnavailable) for error in call.failed.values()):
             self._connection.drop()
         if call.failed or call.refused:
-            raise _publish_error(len(messages), call)
+            raise _publish_error(messages, call)
 
     def close(self) -> None:
         self._connection.close()
@@ -65,11 +65,14 @@ class _Call:
         self.refused: dict[int, IoTCloudError] = {}
 
     def send(self, lanes: Sequence[Lane]) -> None:
-        """Return when every batch is answered or given up."""
+        """Return when every batch is answered or given up. Raises what `Connection.calls` raises, with nothing sent."""
+        method = self._connection.calls().publisher.publish
         waiting = deque(lanes)
-        while waiting or self._in_flight:
+        while True:
             while waiting and len(self._in_flight) < _IN_FLIGHT:
-                self._start(waiting.popleft())
+                self._start(method, waiting.popleft())
+            if not self._in_flight:
+                return
             lane, future = self._next()
             del self._in_flight[id(lane)]
             self._settle(lane, future)
@@ -83,10 +86,10 @@ class _Call:
         except queue.Empty:
             raise BrokerUnavailable(f"{self._connection.url}: no answer at the deadline", remedy="publish again") from None
 
-    def _start(self, lane: Lane) -> None:
+    def _start(self, method: Any, lane: Lane) -> None:
         try:
             future = self._connection.start(
-                self._connection.calls().publisher.publish,
+                method,
                 PublishRequest.wrap(lane.batches[0].request),
                 resource=("topic", lane.topic.path),
                 deadline=self._deadline,
@@ -131,12 +134,15 @@ class _Call:
         lane.batches.clear()
 
 
-def _publish_error(count: int, call: _Call) -> PublishError:
+def _publish_error(messages: Sequence[Message], call: _Call) -> PublishError:
     unacknowledged = tuple(sorted({*call.failed, *call.refused}))
-    first = next(iter((call.failed or call.refused).values()))
+    position, reason = next(iter((call.failed or call.refused).items()))
+    topic = messages[position].topic
+    # What went wrong before anything was sent, with credentials say, names no topic.
+    text = reason.message if topic in reason.message else f"{reason.message}: topic {topic!r}"
     return PublishError(
-        f"{len(unacknowledged)} of {count} messages not stored: {first.message}",
+        f"{len(unacknowledged)} of {len(messages)} messages not stored: {text}",
         unacknowledged=unacknowledged,
         refused=tuple(sorted(call.refused)),
-        remedy=first.remedy,
+        remedy=reason.remedy,
     )

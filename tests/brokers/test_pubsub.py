@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
+import threading
 from collections import Counter
 
 import pytest
 
-from brokers import Broker, Message, Publisher
-from tests.brokers.kit import ROOT, following, take
+from brokers import Broker, Message, Publisher, PublishError
+from tests.brokers.kit import ROOT, following, numbered, take
 from tests.brokers.queue_contract import QueueContract
-from tests.brokers.server_contract import ServerContract
+from tests.brokers.server_contract import ServerContract, publish_patiently
 from tests.servers.broker_server import BrokerServer
 
 
@@ -45,6 +47,31 @@ class TestPubsub(ServerContract, QueueContract):
         assert all(delivery.redelivered for delivery in again)
 
     @pytest.mark.slow
+    def test_nothing_acknowledged_is_lost_when_the_server_is_killed(
+        self, server: BrokerServer, broker: Broker, topic: str, publisher: Publisher
+    ) -> None:
+        """Shown: a call that the server's death cuts short names what was not acknowledged, and this arrives in order when
+        it is published again. Not shown: that what was acknowledged before is still there. This server forgets; that
+        the service does not is Google's promise.
+        """
+        assert getattr(server, "forgets", False)
+        broker.keep([topic], group="tests")
+        killer = threading.Timer(0.5, server.process.kill)
+        killer.start()
+        sent, error = publish_until_it_fails(publisher, topic)
+        killer.join()
+        unacknowledged = error.unacknowledged
+        assert error.refused == ()
+        assert unacknowledged == tuple(range(5_000 - len(unacknowledged), 5_000)), "the end of the key's messages"
+        server.process.start()
+        broker.keep([topic], group="tests")
+        again = [sent[position] for position in unacknowledged[-200:]]
+        publish_patiently(publisher, again)
+        with following(broker, topic) as reader:
+            received = take(reader, len(again))
+        assert [delivery.value for delivery in received] == [message.value for message in again]
+
+    @pytest.mark.slow
     def test_what_a_killed_reader_had_not_acknowledged_comes_again(
         self, server: BrokerServer, broker: Broker, url: str, topic: str, publisher: Publisher
     ) -> None:
@@ -60,3 +87,14 @@ class TestPubsub(ServerContract, QueueContract):
         with following(broker, topic) as reader:
             again = take(reader, 20)
         assert {delivery.key for delivery in again} == {f"key-{number}" for number in range(20)}
+
+
+def publish_until_it_fails(publisher: Publisher, topic: str) -> tuple[list[Message], PublishError]:
+    """The messages of the call that failed, and its error."""
+    for call in itertools.count():
+        sent = numbered(topic, "p", call, 5_000)
+        try:
+            publisher.publish(sent, timeout=10)
+        except PublishError as error:
+            return sent, error
+    raise AssertionError

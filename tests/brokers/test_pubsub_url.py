@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -133,3 +134,15 @@ def test_the_sample_is_a_configuration(tmp_path: Path, monkeypatch: pytest.Monke
     (broker,) = load_config(ROOT / "brokers" / "pubsub" / "sample.toml").brokers().values()
     assert broker.url.startswith("pubsub://")
     assert broker.capabilities.durable
+
+
+def test_what_is_closed_says_so_at_once() -> None:
+    broker = connect("pubsub://project?emulator=localhost:1")
+    publisher = broker.publisher()
+    publisher.close()
+    began = time.monotonic()
+    with pytest.raises(PublishError, match="closed") as caught:
+        publisher.publish([Message("some.topic", "key", b"value")], timeout=60)
+    assert caught.value.unacknowledged == (0,)
+    assert "some.topic" in caught.value.message
+    assert time.monotonic() - began < 30
