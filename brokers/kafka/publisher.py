@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 from zlib import crc32
 
@@ -32,6 +32,8 @@ from schemas.topics import check_topic
 _BATCH: Final = 1_000_000
 #: Bytes of batches in one request; the servers' limit is 100 MB.
 _REQUEST: Final = 8_000_000
+#: Seconds after which a server that is silent counts as gone: another may lead its partitions by then.
+_ANSWER_SECONDS: Final = 10.0
 #: Seconds after which a topic is looked at again, for partitions that were added.
 _OLDEST: Final = 30.0
 
@@ -152,6 +154,7 @@ class KafkaPublisher:
 
     def _round(self, lanes: Sequence[Lane], refused: dict[int, BrokerError], deadline: float) -> Trouble | None:
         """Send the next batch of each lane and see what became of it. The trouble that may pass, if there was any."""
+        deadline = min(deadline, time.monotonic() + _ANSWER_SECONDS)
         passing: Trouble | None = None
         try:
             if not self._identity.known:
@@ -170,14 +173,15 @@ class KafkaPublisher:
         for (_, sent), one in zip(requests, pending, strict=True):
             if one.is_done:
                 passing = self._settle_all([lane for lane, _ in sent], one, refused) or passing
+            else:
+                self._forget(lane for lane, _ in sent)
         return passing
 
     def _settle_all(self, lanes: Sequence[Lane], pending: Pending, refused: dict[int, BrokerError]) -> Trouble | None:
         try:
             results = _results(answer_of(pending))
         except Trouble as trouble:
-            for lane in lanes:
-                self._cluster.forget(lane.place[0])
+            self._forget(lanes)
             return _note(lanes, trouble)
         passing: Trouble | None = None
         for lane in lanes:
@@ -239,6 +243,11 @@ class KafkaPublisher:
             self._cluster.forget(topic)
             return trouble
         return None
+
+    def _forget(self, lanes: Iterable[Lane]) -> None:
+        """Look for their leaders again."""
+        for lane in lanes:
+            self._cluster.forget(lane.place[0])
 
     def _explained(self, trouble: Trouble, topic: str) -> BrokerError:
         return trouble.explained(self._url, topic, self._link.hosts)

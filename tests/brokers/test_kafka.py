@@ -6,6 +6,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, cast
 
@@ -285,3 +286,20 @@ def test_what_was_on_its_way_when_it_was_given_up_never_comes_after_what_was_pub
     assert list(dict.fromkeys(found)) == [Numbered("p", call, index) for call in range(15) for index in range(2)]
     calls = [number.call for number in found]
     assert calls == sorted(calls), "an old batch came after a newer one"
+
+
+def test_a_batch_that_was_sent_many_times_because_nobody_answered_is_stored_once(
+    server: KafkaServer, topic: str, reader: LogReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("brokers.kafka.publisher._ANSWER_SECONDS", 0.3)
+    with closing(connect(server.proxied_url()).publisher()) as publisher, ThreadPoolExecutor() as others:
+        publisher.publish(numbered(topic, "p", 0, 3))
+        for call in range(1, 4):
+            server.proxy.hang()
+            publishing = others.submit(publisher.publish, numbered(topic, "p", call, 3), timeout=60)
+            with pytest.raises(TimeoutError):
+                publishing.result(timeout=1)
+            server.proxy.restore()
+            publishing.result(timeout=60)
+    found = [parse(record.value) for record in read_all(reader, topic)[0]]
+    assert found == [Numbered("p", call, index) for call in range(4) for index in range(3)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from string import Template
 
@@ -15,9 +14,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from tests.servers.broker_server import BrokerServer
 from tests.servers.certificates import Certificates, certificates
-from tests.servers.packages import maven
+from tests.servers.kafka.java import CLUSTER, LoggedServer, java, run
 from tests.servers.ports import free_port
-from tests.servers.process import ServerFailed, ServerProcess
+from tests.servers.process import ServerProcess
 from tests.servers.proxy import TcpProxy
 
 HERE = Path(__file__).parent
@@ -25,7 +24,6 @@ USER = "gateway"
 PASSWORD = "pass-4711"
 #: Seconds after which the broker closes a connection that nobody uses.
 IDLE_SECONDS = 10
-_CLUSTER = "MkU3OEVBNTcwNTJENDM2Qg"
 _LISTENERS = ("plain", "proxied", "sasl", "tls", "both", "controller")
 
 
@@ -48,11 +46,9 @@ class KafkaServer:
                 idle=1_000 * IDLE_SECONDS,
             )
         )
-        self._log = directory / "kafka.log"
-        _run(directory, "256m", "kafka.tools.StorageTool", *self._format())
-        # The log is appended to by every start: what counts as ready was said since the last one.
-        self._said = 0
-        self.process = _Kafka(self, directory)
+        run(directory, "kafka.tools.StorageTool", *self._format())
+        command = [*java("384m"), "kafka.Kafka", str(self._configuration)]
+        self.process: ServerProcess = LoggedServer("kafka", command, directory)
 
     def url(self, **options: str) -> str:
         return _url("kafka://", self._ports["plain"], options)
@@ -83,33 +79,9 @@ class KafkaServer:
         wanted = {"ca": str(self.certificates.ca), **options}
         return _url(f"kafka+ssl://{USER}:{PASSWORD}@", self._ports["both"], wanted, host="localhost")
 
-    def command(self) -> list[str]:
-        return [*_java("384m"), "kafka.Kafka", str(self._configuration)]
-
-    def begin(self) -> None:
-        """Before a start."""
-        self._said = self._log.stat().st_size if self._log.exists() else 0
-
-    def started(self) -> bool:
-        with self._log.open("rb") as log:
-            log.seek(self._said)
-            return b"Kafka Server started" in log.read()
-
     def _format(self) -> list[str]:
         credentials = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
-        return ["format", "-t", _CLUSTER, "-c", str(self._configuration), "--add-scram", credentials]
-
-
-class _Kafka(ServerProcess):
-    """Ready when it says so: its ports are open earlier."""
-
-    def __init__(self, server: KafkaServer, directory: Path) -> None:
-        super().__init__("kafka", server.command(), directory=directory, ready=server.started)
-        self._server = server
-
-    def start(self) -> None:
-        self._server.begin()
-        super().start()
+        return ["format", "-t", CLUSTER, "-c", str(self._configuration), "--add-scram", credentials]
 
 
 def make(directory: Path) -> BrokerServer:
@@ -129,16 +101,3 @@ def _identity(made: Certificates, path: Path) -> Path:
     path.write_bytes(pem + made.server_cert.read_bytes())
     path.chmod(0o600)
     return path
-
-
-def _java(memory: str) -> list[str]:
-    jars = maven("kafka", HERE / "pom.xml")
-    # C1 alone starts sooner, and a test's server does not live long enough for more.
-    flags = [f"-Xmx{memory}", "-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
-    return ["java", *flags, "-cp", f"{jars}/*", f"-Dlog4j2.configurationFile={HERE / 'log4j2.xml'}"]
-
-
-def _run(directory: Path, memory: str, *arguments: str) -> None:
-    done = subprocess.run([*_java(memory), *arguments], cwd=directory, capture_output=True, text=True, timeout=120, check=False)
-    if done.returncode:
-        raise ServerFailed(f"Kafka's storage could not be made: {(done.stderr or done.stdout)[-2000:]}")

@@ -1,7 +1,8 @@
-"""Our record batches are those of kafka-python, and theirs ours."""
+"""What of Kafka needs no server: record batches as kafka-python has them, what is sent again, URLs and certificates."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,16 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
-from brokers import connect
+from brokers import BrokerRefused, PublishError, connect
 from brokers.contract import Message, Record
 from brokers.kafka.batches import Producer, decode_batches, encode_batch, offset_after
+from brokers.kafka.encryption import Encryption
 from brokers.kafka.identity import Identity
 from brokers.kafka.lane import Lane
+from brokers.kafka.options import KafkaOptions
 from brokers.kafka.publisher import partition_of
 from brokers.kafka.shelf import Shelf
 from gateway_agent.config import load_config
 from schemas.errors import ConfigurationError
 from tests.brokers.kit import ROOT
+from tests.servers.certificates import certificates
 
 NOW = 1_700_000_000_123
 NOBODY = Producer(-1, -1, -1)
@@ -194,8 +198,6 @@ def test_the_sample_is_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    from brokers import BrokerRefused, PublishError
-
     broker = connect(f"kafkas://127.0.0.1:1?ca={tmp_path}/missing.pem")
     publisher, reader = broker.publisher(), broker.log_reader()
     with pytest.raises(PublishError, match=r"missing\.pem"):
@@ -204,3 +206,18 @@ def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         reader.partitions("topic")
     publisher.close()
     reader.close()
+
+
+def test_certificates_that_were_renewed_are_read_again_and_torn_ones_left(tmp_path: Path) -> None:
+    made = certificates(tmp_path)
+    encryption = Encryption(KafkaOptions(ca=str(made.ca), cert=str(made.client_cert), key=str(made.client_key)))
+    assert len(encryption.context.get_ca_certs()) == 1
+    for seconds, content, known in (
+        (1, made.stranger.read_bytes(), 2),
+        (2, b"half a cert", 2),
+        (3, made.stranger.read_bytes(), 2),
+    ):
+        made.ca.write_bytes(content)
+        os.utime(made.ca, (seconds, seconds))
+        encryption.renew()
+        assert len(encryption.context.get_ca_certs()) == known
