@@ -41,19 +41,28 @@ class ActiveMqPublisher:
 
     def publish(self, messages: Sequence[Message], *, timeout: float = 30.0) -> None:
         deadline = time.monotonic() + timeout
-        unfit = {index: error for index, message in enumerate(messages) if (error := self._unfit(message))}
-        pending = [index for index in range(len(messages)) if index not in unfit]
+        refused = {index: error for index, message in enumerate(messages) if (error := self._unfit(message))}
+        failures: dict[int, SessionFailed] = {}
+        pending = [index for index in range(len(messages)) if index not in refused]
         with self._lock:
             while pending:
-                batch = _first_batch(messages, pending)
+                done = _first_batch(messages, pending)
                 try:
-                    self._store([messages[index] for index in batch], deadline)
+                    self._store([messages[index] for index in done], deadline)
                 except SessionFailed as failed:
                     self._drop()
-                    raise self._error(messages, unfit, pending, batch, failed) from failed
-                pending = pending[len(batch) :]
-        if unfit:
-            raise self._error(messages, unfit, (), (), next(iter(unfit.values())))
+                    # Nothing of the transaction was stored: without those it failed for, the others are still in order.
+                    if too_large(failed.reason):
+                        # The server does not name it. Of those too large the largest is one.
+                        done = [max(done, key=lambda index: len(messages[index].value))]
+                        refused[done[0]] = failed
+                    else:
+                        done = _barred(messages, pending, failed) or pending
+                        failures.update(dict.fromkeys(done, failed))
+                gone = set(done)
+                pending = [index for index in pending if index not in gone]
+        if refused or failures:
+            raise self._error(messages, refused, failures)
 
     def close(self) -> None:
         self._closing.set()
@@ -118,17 +127,11 @@ class ActiveMqPublisher:
             self._session = None
 
     def _error(
-        self,
-        messages: Sequence[Message],
-        unfit: dict[int, SessionFailed],
-        pending: Sequence[int],
-        batch: Sequence[int],
-        failed: SessionFailed,
+        self, messages: Sequence[Message], refused: dict[int, SessionFailed], failures: dict[int, SessionFailed]
     ) -> PublishError:
-        unacknowledged = tuple(sorted({*unfit, *pending}))
-        refused = {*unfit, *_refused_by_server(messages, batch, failed)}
-        first = messages[batch[0] if batch else unacknowledged[0]].topic
-        described = broker_error(self._address.url, [first], failed)
+        unacknowledged = tuple(sorted({*refused, *failures}))
+        index, failed = next(iter((failures or refused).items()))
+        described = broker_error(self._address.url, [messages[index].topic], failed)
         return PublishError(
             f"{len(unacknowledged)} of {len(messages)} messages not stored: {described.message}",
             unacknowledged=unacknowledged,
@@ -149,13 +152,8 @@ def _first_batch(messages: Sequence[Message], pending: Sequence[int]) -> list[in
     return batch
 
 
-def _refused_by_server(messages: Sequence[Message], batch: Sequence[int], failed: SessionFailed) -> list[int]:
-    """Those of a batch that the server will never take, by what it said; it does not name them.
-
-    Of those too large the largest is one, whichever it stopped at. Of topics it names the one it guards.
-    """
-    if too_large(failed.reason):
-        return [max(batch, key=lambda index: len(messages[index].value))]
-    if failed.refused:
-        return [index for index in batch if failed.reason.endswith(f"//VirtualTopic.{messages[index].topic}")]
-    return []
+def _barred(messages: Sequence[Message], pending: Sequence[int], failed: SessionFailed) -> list[int]:
+    """The positions of the topic that the user may not write, if that is it. An administrator may yet let him."""
+    if not failed.refused:
+        return []
+    return [index for index in pending if failed.reason.endswith(f"//VirtualTopic.{messages[index].topic}")]
