@@ -41,8 +41,9 @@ class Address:
             virtual_host=self.vhost,
             credentials=self.credentials,
             heartbeat=round(self.options.heartbeat),
-            socket_timeout=timeout,
-            stack_timeout=timeout,
+            # Half of it for each of a host's addresses to answer at all. The caller's own deadline comes before pika's.
+            socket_timeout=timeout / 2,
+            stack_timeout=timeout + 1,
             ssl_options=pika.SSLOptions(self._tls(about), host.name) if self.scheme == "amqps" else None,
             client_properties={"product": "iotcloud"},
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 
@@ -20,14 +21,15 @@ class Connector:
         self._lock = threading.Lock()
         self._link: Link | None = None
         self._closed = False
-        self._turn = 0
+        # Any host first, so that not all gateways crowd on one node.
+        self._turn = random.randrange(len(address.hosts))
 
     @property
     def closed(self) -> bool:
         return self._closed
 
     def link(self, deadline: float, about: str) -> Link:
-        """The link there is, or a new one to the first host that takes it.
+        """The link there is, or a new one to the first host, from any on, that takes it.
 
         ``about`` says in errors what it is for. Raises `BrokerUnavailable`, and `BrokerRefused` at the first host
         that refuses, because the hosts are those of one cluster.
@@ -35,17 +37,17 @@ class Connector:
         if self._link is not None and not self._link.failed:
             return self._link
         hosts = self.address.hosts
-        for attempt in range(len(hosts)):
+        for left in range(len(hosts), 0, -1):
             try:
                 # The time is shared, so that a host that does not answer leaves some for the others.
-                share = max(0.05, (deadline - time.monotonic()) / (len(hosts) - attempt))
+                share = max(0.05, (deadline - time.monotonic()) / left)
                 return self._open(hosts[self._turn % len(hosts)], share, about)
             except (LinkFailed, TimeoutError) as error:
-                described = self.describe(about, error)
-                if isinstance(described, BrokerRefused) or self._closed or attempt == len(hosts) - 1:
-                    raise described from error
+                failure = self.describe(about, error)
                 self._turn += 1
-        raise AssertionError("unreachable")
+                if isinstance(failure, BrokerRefused) or self._closed:
+                    break
+        raise failure
 
     def describe(self, about: str, error: BaseException) -> BrokerUnavailable | BrokerRefused:
         """What went wrong, for people."""
@@ -61,11 +63,11 @@ class Connector:
             link.close()
 
     def _open(self, host: Host, timeout: float, about: str) -> Link:
-        link = Link(self.address.parameters(host, timeout, about))
+        parameters = self.address.parameters(host, timeout, about)
         with self._lock:
-            self._link = link
             if self._closed:
                 raise LinkFailed(ConnectionAbortedError("it was closed"))
+            link = self._link = Link(parameters)
         try:
             link.open(time.monotonic() + timeout)
         except BaseException as error:

@@ -37,8 +37,6 @@ def describe(url: str, user: str, about: str, error: BaseException) -> BrokerUna
     cause = _root(error.cause if isinstance(error, LinkFailed) else error)
     where = f"{url}: {about}"
     text = repr(cause)
-    if "certificate" in text.lower() or isinstance(cause, ssl.SSLError):
-        return _tls(where, cause)
     if isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__:
         return BrokerUnavailable(
             f"{where}: no answer in time: {cause}" if str(cause) else f"{where}: no answer in time",
@@ -52,6 +50,8 @@ def describe(url: str, user: str, about: str, error: BaseException) -> BrokerUna
     code = _NOT_ALLOWED if "(530)" in text else getattr(cause, "reply_code", 0)
     if code in _REMEDIES and _TOO_SLOW not in text:
         return BrokerRefused(f"{where}: {_reply(cause)}", remedy=_REMEDIES[code])
+    if isinstance(cause, ssl.SSLError) or ("certificate" in text.lower() and not code):
+        return _tls(where, cause)
     return BrokerUnavailable(
         f"{where}: {_reply(cause)}", remedy="see whether the server is up and the URL has its host and port (5672, TLS: 5671)"
     )

@@ -30,6 +30,7 @@ class Link:
         self._connection: Any = None
         self._changed = threading.Condition()
         self._opened = False
+        self._given_up = False
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=f"amqp-{parameters.host}:{parameters.port}", daemon=True)
         #: Why the server takes no messages for now; empty when it does.
@@ -135,11 +136,12 @@ class Link:
             self._abort()
 
     def _abort(self) -> None:
-        if not self._connection.is_closed:
+        if self._connection.is_closed:
+            self._loop.stop()
+        elif not self._given_up:
+            self._given_up = True
             # pika has no public way to give up a connection at once: closing it waits for the server's answer.
             self._connection._terminate_stream(ConnectionOpenAborted("given up"))  # noqa: SLF001
-        else:
-            self._loop.stop()
 
 
 class Channel:

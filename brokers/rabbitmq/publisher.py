@@ -35,7 +35,7 @@ class RabbitPublisher:
         failure: BrokerError | None = None
         if indexes:
             failure = self._send(messages, sending, deadline, refused)
-        missing = sending.missing()
+        missing = sending.missing() if failure else []
         if missing or refused:
             raise self._error(len(messages), missing, refused, failure)
 

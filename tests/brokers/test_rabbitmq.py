@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from brokers import Broker, BrokerRefused, BrokerUnavailable, Message, PublishError, connect
 from brokers.rabbitmq.sending import Sending
@@ -144,6 +145,18 @@ def test_a_user_without_rights_is_told_which(server: RabbitServer, topic: str) -
 
 
 @pytest.mark.slow
+def test_the_rights_that_the_readme_grants_are_enough(server: RabbitServer, topic: str) -> None:
+    broker = connect(server.url_of("agent"))
+    broker.create_topic(topic)
+    broker.keep([topic], group="other")
+    with following(broker, topic) as reader, closing(broker.publisher()) as publisher:
+        reader.poll(max_messages=1, timeout=0)
+        publisher.publish([Message(topic, "key", b"value")])
+        assert [delivery.value for delivery in take(reader, 1)] == [b"value"]
+    broker.forget([topic], group="other")
+
+
+@pytest.mark.slow
 def test_those_who_may_only_write_or_read_use_what_others_have_made(server: RabbitServer, topic: str) -> None:
     connect(server.url()).keep([topic], group="tests")
     with following(connect(server.url_of("reader")), topic) as reader:
@@ -173,8 +186,10 @@ def test_a_client_certificate_is_asked_for_and_may_be_the_login(server: RabbitSe
 @pytest.mark.slow
 def test_the_next_host_is_tried(server: RabbitServer, topic: str) -> None:
     url = server.url().replace("127.0.0.1:", f"127.0.0.1:{free_port()},127.0.0.1:")
-    with closing(connect(url).publisher()) as publisher:
-        publisher.publish([Message(topic, "key", b"value")])
+    # The first to be tried is any of them.
+    for _ in range(8):
+        with closing(connect(url).publisher()) as publisher:
+            publisher.publish([Message(topic, "key", b"value")])
 
 
 # What is published.
@@ -182,8 +197,10 @@ def test_the_next_host_is_tried(server: RabbitServer, topic: str) -> None:
 
 @pytest.mark.slow
 def test_a_topic_that_is_kept_for_no_group_is_dropped_or_refused(server: RabbitServer, topic: str) -> None:
-    with closing(connect(server.url()).publisher()) as publisher:
-        publisher.publish([Message(topic, "key", b"for nobody")])
+    with closing(connect(server.url()).publisher()) as publisher, capture_logs() as logs:
+        for _ in range(3):
+            publisher.publish([Message(topic, "key", b"for nobody")] * 3)
+    assert [(entry["log_level"], entry["topic"]) for entry in logs] == [("warning", topic)]
     broker = connect(server.url(unread="refuse"))
     messages = numbered(topic, "p", 0, 20)
     with closing(broker.publisher()) as publisher:
@@ -245,7 +262,7 @@ def short_of_memory(server: RabbitServer) -> Iterator[Callable[[], None]]:
     """A server in alarm, until what this yields is called, or the block ends."""
 
     def recover() -> None:
-        server.control("set_vm_memory_high_watermark", "absolute", "512MB")
+        server.control("set_vm_memory_high_watermark", "absolute", "1GB")
 
     server.control("set_vm_memory_high_watermark", "absolute", "1MB")
     try:
@@ -346,9 +363,28 @@ def test_closing_leaves_nothing_behind(server: RabbitServer, topic: str) -> None
         publisher.publish(numbered(topic, "p", 0, 1))
         take(reader, 1)
     eventually(lambda: "77" not in server.control("list_connections", "timeout").split(), "the connections are closed")
+    eventually(lambda: not any(thread.name.startswith("amqp-") for thread in threading.enumerate()), "the threads have ended")
 
 
 # Reading.
+
+
+@pytest.mark.slow
+def test_a_reader_of_several_topics_has_each_in_order(server: RabbitServer, topic: str) -> None:
+    broker = connect(server.url(prefetch="10"))
+    topics = [f"{topic}-{number}" for number in range(3)]
+    with closing(broker.queue_reader(topics, group="tests")) as reader, closing(broker.publisher()) as publisher:
+        reader.poll(max_messages=1, timeout=0)
+        publisher.publish([message for name in topics for message in numbered(name, name, 0, 50)])
+        received: dict[str, list[int]] = {name: [] for name in topics}
+        while sum(map(len, received.values())) < 150:
+            deliveries = reader.poll(max_messages=17, timeout=30)
+            assert deliveries
+            for delivery in deliveries:
+                assert parse(delivery.value).publisher == delivery.topic
+                received[delivery.topic].append(parse(delivery.value).index)
+            reader.acknowledge(deliveries)
+    assert list(received.values()) == [list(range(50))] * 3
 
 
 @pytest.mark.slow

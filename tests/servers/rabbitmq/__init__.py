@@ -24,8 +24,8 @@ _HERE: Final = Path(__file__).parent
 class RabbitServer:
     """See `tests.servers.broker_server.BrokerServer`.
 
-    In the vhost ``/`` the user ``gateway`` may do what the broker's README says, ``writer`` only publish, ``reader`` only
-    read, ``stranger`` nothing. Nobody may enter the vhost ``closed``.
+    In the vhost ``/`` the user ``gateway`` may do anything, ``agent`` what the broker's README tells to grant, ``writer``
+    only publish, ``reader`` only read, ``stranger`` nothing. Nobody may enter the vhost ``closed``.
     """
 
     def __init__(self, directory: Path) -> None:
