@@ -22,7 +22,6 @@ from telemetry.logs import logger
 
 #: Messages of a portion; all of it is on its way at once, if the server does not want fewer.
 _MOST: Final = 1_000
-_LEAST: Final = 10
 #: Bytes of values on their way at once, unless a single one is larger.
 _MOST_BYTES: Final = 16 << 20
 #: Topics that are remembered as without subscribers, to be told of once.
@@ -34,8 +33,11 @@ class MqttPublisher:
 
     A portion of messages counts as acknowledged when each has its PUBACK and the server has then answered two requests.
     mosquitto sends a PUBACK before what it stands for is on disk; the first request makes it write, also what went straight
-    to a connected reader, and it reads the second when it has written. As it writes all it has for every message, it may
-    become slow: what takes too long is sent in smaller portions the next time.
+    to a connected reader, and it reads the second when it has written.
+
+    After a failure the first portion is a single message, and each next one twice as large. A server that has become slow
+    gets somewhere that way; and of one that ends the connection after refusing a message, as mosquitto 2.0 does, the refusal
+    is read: it would be lost if more had been sent after that message.
     """
 
     def __init__(self, target: Target) -> None:
@@ -100,7 +102,7 @@ class MqttPublisher:
                 # What is still under way must not come after what is published next.
                 connection.close(SILENT)
                 call.fail(wanted[first:], connection.failure or SILENT)
-                self._portion = max(_LEAST, self._portion // 2)
+                self._portion = 1
                 return
             first += len(portion)
             self._portion = min(_MOST, 2 * self._portion)
