@@ -259,6 +259,6 @@ def test_a_connection_that_hangs_is_noticed_by_a_reader_that_waits(servers: Serv
         reader.poll(max_messages=1, timeout=0)
         server.proxy.hang()
         with pytest.raises(BrokerUnavailable):
-            reader.poll(max_messages=1, timeout=120)
+            reader.poll(max_messages=1, timeout=240)
         server.proxy.restore()
         reader.poll(max_messages=1, timeout=0)
