@@ -18,7 +18,7 @@ from brokers.kafka.link import Link, Node, Pending
 from brokers.positions import Place
 
 #: Seconds for finding the group's coordinator and telling it.
-_PATIENCE: Final = 5.0
+_PATIENCE: Final = 15.0
 _LOOK_EVERY: Final = 0.1
 
 
