@@ -7,6 +7,7 @@ commit: they are stored all or none, with one write.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -95,21 +96,29 @@ class ActiveMqPublisher:
     def _store(self, messages: Sequence[Message], deadline: float) -> None:
         session = self._connected(deadline)
         transaction = {"transaction": "t"}
-        frames = [frame("BEGIN", transaction), *self._sends(messages)]
+        frames = itertools.chain([frame("BEGIN", transaction)], self._sends(messages))
         session.ask(frames, "COMMIT", transaction, deadline=deadline)
 
     def _sends(self, messages: Sequence[Message]) -> Iterator[bytes]:
+        heads: dict[tuple[str, str, int], bytes] = {}
         for topic, key, value in messages:
-            headers = {
-                "destination": published_to(topic),
-                "transaction": "t",
-                "persistent": "true",
-                "content-length": str(len(value)),
-                "key": key,
-            }
-            if key and self._options.message_groups:
-                headers["JMSXGroupID"] = key
-            yield frame("SEND", headers, value)
+            kind = (topic, key, len(value))
+            if kind not in heads:
+                heads[kind] = self._head(*kind)
+            yield heads[kind] + value + b"\0"
+
+    def _head(self, topic: str, key: str, size: int) -> bytes:
+        """A SEND up to its body."""
+        headers = {
+            "destination": published_to(topic),
+            "transaction": "t",
+            "persistent": "true",
+            "content-length": str(size),
+            "key": key,
+        }
+        if key and self._options.message_groups:
+            headers["JMSXGroupID"] = key
+        return frame("SEND", headers)[:-1]
 
     def _connected(self, deadline: float) -> Session:
         if self._closing.is_set():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from stomp.utils import calculate_heartbeats  # type: ignore[import-untyped,import-not-found,unused-ignore]
@@ -24,6 +25,8 @@ _MAX_WAITING: Final = 16 << 20
 #: Seconds that taking leave may take.
 _FAREWELL: Final = 0.4
 _LOOK_EVERY: Final = 0.2
+#: Bytes sent at once.
+_PIECE: Final = 1 << 15
 #: Seconds until the server has said why it rolled a transaction back; it says that it did from another thread.
 _EXPLANATION: Final = 1.0
 
@@ -71,7 +74,7 @@ class Session:
                     raise SessionFailed("the server accepts connections but does not answer")
                 self._changed.wait(min(left, _LOOK_EVERY))
 
-    def ask(self, frames: Sequence[bytes], command: str, headers: dict[str, str], *, deadline: float) -> None:
+    def ask(self, frames: Iterable[bytes], command: str, headers: dict[str, str], *, deadline: float) -> None:
         """Send ``frames`` and one more; return when the server confirms that one, and so all before it.
 
         It works frames off in their order, and an ERROR about any of them ends the session.
@@ -82,7 +85,7 @@ class Session:
             self._waiting_for_receipt += 1
             self._changed.notify_all()
         try:
-            self._send(b"".join([*frames, frame(command, headers | {"receipt": receipt})]), deadline)
+            self._send_all(itertools.chain(frames, [frame(command, headers | {"receipt": receipt})]), deadline)
             with self._changed:
                 while receipt not in self._receipts:
                     self._check()
@@ -185,6 +188,16 @@ class Session:
             raise SessionFailed("closed")
         if self._failed is not None:
             raise self._failed
+
+    def _send_all(self, frames: Iterable[bytes], deadline: float) -> None:
+        """A piece at a time, so that the server works on the first while the next are made."""
+        piece = bytearray()
+        for one in frames:
+            piece += one
+            if len(piece) >= _PIECE:
+                self._send(bytes(piece), deadline)
+                piece.clear()
+        self._send(bytes(piece), deadline)
 
     def _send(self, data: bytes, deadline: float) -> None:
         try:

@@ -112,6 +112,14 @@ class TestActiveMq(ServerContract, QueueContract):
             publisher.publish([Message(topic, "key", value) for value in sent])
             assert all_of(reader, len(sent)) == sent
 
+    def test_what_nobody_reads_is_on_the_disk_and_stops_nobody(self, broker: Broker, topic: str, publisher: Publisher) -> None:
+        broker.keep([topic], group="away")
+        sent = [f"{number} ".encode() + bytes(500_000) for number in range(180)]  # more than the server's memory
+        for begin in range(0, len(sent), 30):
+            publisher.publish([Message(topic, "key", value) for value in sent[begin : begin + 30]])
+        with following(broker, topic, group="away") as reader:
+            assert all_of(reader, len(sent)) == sent
+
     def test_acknowledging_a_later_one_leaves_the_earlier(self, broker: Broker, topic: str, publisher: Publisher) -> None:
         with following(broker, topic) as reader:
             reader.poll(max_messages=1, timeout=0)
