@@ -17,8 +17,10 @@ from pipelines.session import session_of
 from pipelines.sinks import Write, one_dead_letter, one_gap
 from pipelines.sources.discovery import Partitions, ReadLog, Source
 from pipelines.sources.log import ReadSettings
+from pipelines.state import open_state
 from schemas.registry import EventSchema
 from transforms.admit import ADMITTED, DEAD, GAPS, NOTES, Admit, AdmitSettings, GapRow, Note
+from transforms.identity import REPORTED_BEFORE
 from transforms.latest import Latest
 from transforms.progress import WatermarkBehind, granule_of
 from transforms.rules import Rule
@@ -69,7 +71,7 @@ class Realtime:
         notes = admitted[NOTES] | "Count" >> beam.ParDo(CountBlocks(self.job))
         written = [
             admitted[DEAD] | "DeadLetterRows" >> beam.Map(one_dead_letter) | "DeadLetters" >> self._write("dead_letters"),
-            admitted[GAPS] | "GapRows" >> beam.ParDo(CountGaps(self.job)) | "Gaps" >> self._write("gaps"),
+            admitted[GAPS] | "GapRows" >> beam.ParDo(CountGaps(self.job, self.state)) | "Gaps" >> self._write("gaps"),
         ]
         latest = admitted[ADMITTED] | "Latest" >> Latest(clock=self.read.clock)
         written.append(latest | "LatestValues" >> self._write("latest"))
@@ -105,14 +107,21 @@ class CountBlocks(beam.DoFn):
 
 
 class CountGaps(beam.DoFn):
-    """Gap rows in, rows of the table out, counted. ``missing`` is the number of events missing and not declared."""
+    """Gap rows in, rows of the table out, counted. ``missing``: events found missing in this life of the job, and not declared.
 
-    def __init__(self, job: str) -> None:
+    What is written as open is in the job's state first: a job that is started again knows what it may have to close.
+    """
+
+    def __init__(self, job: str, state: Path | None) -> None:
         self._job = job
+        self._state = state
 
     def process(self, row: GapRow) -> Iterator[Any]:
         counts = session_of(self._job).counts
         counts.add(f"gaps_{row.gap.state}")
         if row.gap.state != "declared":
-            counts.add("missing", row.gap.count if row.gap.state == "open" else -row.gap.count)
+            known = row.gap.reason != REPORTED_BEFORE
+            counts.add("missing", row.gap.count if row.gap.state == "open" else -row.gap.count * known)
+        if self._state is not None and row.gap.state == "open":
+            open_state(self._state).report_gap(row)
         yield one_gap(row)

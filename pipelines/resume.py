@@ -11,6 +11,7 @@ import apache_beam as beam
 
 from pipelines.session import session_of
 from pipelines.state import JobState, open_state
+from transforms.admission import with_reported
 from transforms.admit import BEFORE_ALL, Note, PartitionKey
 from transforms.progress import Passed, done, floor_of, restart
 from transforms.windowing import Correction, Resumption
@@ -32,8 +33,13 @@ class Resume:
 
 def resume(state: JobState | None, windows: Sequence[WindowSpec]) -> Resume:
     """Where a job with these windows and this state begins."""
-    if state is None or state.watermark is None:
+    if state is None:
         return Resume()
+    if state.watermark is None:
+        # Killed before anything was complete: everything is read again, and what was reported must be known.
+        unread: dict[PartitionKey, bytes] = {}
+        _add_reported_gaps(state, unread)
+        return Resume(seeds=unread)
     floor = floor_of(state.watermark, windows)
     starts: dict[PartitionKey, int] = {}
     passed: dict[PartitionKey, int] = {}
@@ -50,7 +56,18 @@ def resume(state: JobState | None, windows: Sequence[WindowSpec]) -> Resume:
         finished = done(marks, state.watermark)
         if finished is not None:
             passed[key] = finished
+    _add_reported_gaps(state, seeds)
     return Resume(Resumption(floor, passed), starts, seeds, watermarks)
+
+
+def _add_reported_gaps(state: JobState, seeds: dict[PartitionKey, bytes]) -> None:
+    """Put the gaps that were written as open into ``seeds``.
+
+    The seeds are older than what was written: when a gap is filled by what is read again, its row must be closed.
+    """
+    for key, gaps in state.reported_gaps().items():
+        seeds[key], forgotten = with_reported(seeds.get(key), gaps)
+        state.forget_gaps(key, forgotten)
 
 
 class StoreProgress(beam.DoFn):

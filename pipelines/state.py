@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from schemas.errors import ConfigurationError
-from transforms.admit import BEFORE_ALL, Note
+from transforms.admission import ReportedGap
+from transforms.admit import BEFORE_ALL, GapRow, Note
 from transforms.progress import Mark
 from transforms.windowing import Correction
 
@@ -32,6 +33,13 @@ CREATE TABLE IF NOT EXISTS marks (
 CREATE TABLE IF NOT EXISTS corrections (
     window TEXT NOT NULL, start INTEGER NOT NULL, asked INTEGER NOT NULL,
     PRIMARY KEY (window, start)) WITHOUT ROWID;
+"""
+#: Gaps as they were reported open; none is taken out while the job runs, because it may have to be closed again.
+_GAPS: Final = """
+CREATE TABLE IF NOT EXISTS gaps (
+    topic TEXT NOT NULL, partition INTEGER NOT NULL, gateway TEXT NOT NULL, epoch INTEGER NOT NULL,
+    first INTEGER NOT NULL, last INTEGER NOT NULL,
+    PRIMARY KEY (topic, partition, gateway, epoch, first, last)) WITHOUT ROWID;
 """
 _PRUNE_SECONDS: Final = 30.0
 
@@ -68,7 +76,7 @@ class JobState:
         self._db = sqlite3.connect(directory / "state.sqlite", check_same_thread=False, isolation_level=None, timeout=10)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.executescript(_SCHEMA)
+        self._db.executescript(_SCHEMA + _GAPS)
         row = self._db.execute("SELECT watermark FROM progress").fetchone()
         self._watermark = None if row is None else row[0]
 
@@ -126,6 +134,32 @@ class JobState:
             self._db.executemany(
                 "DELETE FROM corrections WHERE window = ? AND start = ? AND asked = ?",
                 [(entry.correction.window, entry.correction.start, entry.asked) for entry in asked],
+            )
+
+    def report_gap(self, row: GapRow) -> None:
+        """Note that a gap is about to be written as open."""
+        gap = row.gap
+        with self._lock, self._db:
+            self._db.execute(
+                "INSERT OR IGNORE INTO gaps VALUES (?, ?, ?, ?, ?, ?)",
+                (row.topic, row.partition, gap.gateway, gap.epoch, gap.first, gap.last),
+            )
+
+    def reported_gaps(self) -> dict[PartitionKey, list[ReportedGap]]:
+        """Gaps that were reported as open, by partition."""
+        found: dict[PartitionKey, list[ReportedGap]] = {}
+        with self._lock:
+            rows = self._db.execute("SELECT topic, partition, gateway, epoch, first, last FROM gaps").fetchall()
+        for topic, partition, *gap in rows:
+            found.setdefault((topic, partition), []).append(ReportedGap(*gap))
+        return found
+
+    def forget_gaps(self, key: PartitionKey, gaps: Sequence[ReportedGap]) -> None:
+        """These have been filled for good."""
+        with self._lock, self._db:
+            self._db.executemany(
+                "DELETE FROM gaps WHERE topic = ? AND partition = ? AND gateway = ? AND epoch = ? AND first = ? AND last = ?",
+                [(*key, *gap) for gap in gaps],
             )
 
     def prune(self, *, restart_before: int, correct_before: int) -> None:

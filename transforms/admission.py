@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -62,11 +62,21 @@ class DeadLetter(NamedTuple):
 
 
 class GapRow(NamedTuple):
-    """A `transforms.identity.Gap` with its topic and when it was found, µs since 1970, UTC."""
+    """A `transforms.identity.Gap` with where it is and when it was found, µs since 1970, UTC."""
 
     topic: str
+    partition: int
     gap: Gap
     detected_at: int
+
+
+class ReportedGap(NamedTuple):
+    """A gap that was reported as open: events ``first`` to ``last``, inclusive."""
+
+    gateway: str
+    epoch: int
+    first: int
+    last: int
 
 
 class Note(NamedTuple):
@@ -119,12 +129,7 @@ class Admission:
     def __init__(self, settings: AdmitSettings, decoder: Decoder, state: bytes | None) -> None:
         self._settings = settings
         self._decoder = decoder
-        if state:
-            self.mark, self.newest = _STATE.unpack_from(state)
-            self.identity = PartitionIdentity.unpack(state[_STATE.size :])
-        else:
-            self.mark = self.newest = BEFORE_ALL
-            self.identity = PartitionIdentity()
+        self.mark, self.newest, self.identity = _unpacked(state)
 
     def pack(self) -> bytes:
         return _STATE.pack(self.mark, self.newest) + self.identity.pack()
@@ -245,6 +250,20 @@ class Admission:
             kind = "unknown"
         offset = block.first_offset + int(block.offsets[place])
         return DeadLetter(block.topic, block.partition, offset, kind, reason, count, frames[place], now)
+
+
+def with_reported(state: bytes | None, gaps: Iterable[ReportedGap]) -> tuple[bytes, list[ReportedGap]]:
+    """A state that knows of gaps which an earlier life of the job has reported as open, and those of them that it can forget."""
+    mark, newest, identity = _unpacked(state)
+    forgotten = [gap for gap in gaps if not identity.remember(*gap)]
+    return _STATE.pack(mark, newest) + identity.pack(), forgotten
+
+
+def _unpacked(state: bytes | None) -> tuple[int, int, PartitionIdentity]:
+    if not state:
+        return BEFORE_ALL, BEFORE_ALL, PartitionIdentity()
+    mark, newest = _STATE.unpack_from(state)
+    return mark, newest, PartitionIdentity.unpack(state[_STATE.size :])
 
 
 def _frames_of(part: Events) -> tuple[Frames, npt.NDArray[np.int64]]:

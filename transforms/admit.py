@@ -79,7 +79,7 @@ class Admit(beam.DoFn):
         if not len(block):
             gaps = admission.identity.settle()
             state.write(admission.pack())
-            yield from self._gap_rows(block.topic, gaps)
+            yield from self._gap_rows(key, gaps)
             return
         admitted, letters, gaps, note = admission.take(block)
         if self._settings.windows:
@@ -89,12 +89,12 @@ class Admit(beam.DoFn):
         state.write(packed)
         yield from admitted
         yield from (beam.pvalue.TaggedOutput(DEAD, letter) for letter in letters)
-        yield from self._gap_rows(block.topic, gaps)
+        yield from self._gap_rows(key, gaps)
         yield beam.pvalue.TaggedOutput(NOTES, note._replace(snapshot=packed if self._is_snapshot_due(key, note) else None))
 
-    def _gap_rows(self, topic: str, gaps: Iterable[Gap]) -> Iterator[Any]:
+    def _gap_rows(self, key: PartitionKey, gaps: Iterable[Gap]) -> Iterator[Any]:
         now = self._settings.clock()
-        yield from (beam.pvalue.TaggedOutput(GAPS, GapRow(topic, gap, now)) for gap in gaps)
+        yield from (beam.pvalue.TaggedOutput(GAPS, GapRow(*key, gap, now)) for gap in gaps)
 
     def _is_snapshot_due(self, key: PartitionKey, note: Note) -> bool:
         if not self._settings.snapshot_every:

@@ -10,13 +10,16 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from schemas.control import Control, Dropped
 from transforms.intervals import Interval, IntervalSet
+
+#: Why a gap is closed that was reported as open in another life of the job.
+REPORTED_BEFORE: Final = "reported before a restart"
 
 Ints = npt.NDArray[np.int64]
 GapState = Literal["open", "closed", "declared"]
@@ -55,6 +58,8 @@ class _Epoch:
     waiting: list[tuple[int, int, int]] = field(default_factory=list)
     #: Reported as open, half-open intervals.
     open: list[Interval] = field(default_factory=list)
+    #: Reported as open by an earlier life of the job, which may or may not have come to write it down; half-open intervals.
+    told: list[Interval] = field(default_factory=list)
     #: Declared by the gateway, half-open, with the reason.
     declared: list[tuple[int, int, str]] = field(default_factory=list)
     #: Newest event time of its events, µs since 1970, UTC.
@@ -92,6 +97,9 @@ class PartitionIdentity:
                 epoch.waiting.append((before, first, newest))
             elif added and before > first:
                 gaps += _filled(epoch, gateway, number, added)
+            if epoch.told:
+                # Blocks are cut anew when they are read again: what was a hole between two may now come in one piece.
+                gaps += _close_told(epoch, gateway, number, added)
         return new, partly, gaps
 
     def control(self, record: Control, *, newest: int) -> list[Gap]:
@@ -130,6 +138,7 @@ class PartitionIdentity:
             for first, following, _ in due:
                 for start, end in _without(first, following, [*epoch.seen, *((a, b) for a, b, _ in epoch.declared), *epoch.open]):
                     epoch.open.append((start, end))
+                    epoch.told = _less(epoch.told, [(start, end)])
                     gaps.append(Gap(gateway, number, start, end - 1, "open"))
             epoch.open.sort()
         return gaps
@@ -137,6 +146,18 @@ class PartitionIdentity:
     def settle(self) -> list[Gap]:
         """All holes that are still open, whenever they were found: what was to fill them has had its time."""
         return self.overdue(2**63 - 1)
+
+    def remember(self, gateway: str, number: int, first: int, last: int) -> bool:
+        """Take in a gap that an earlier life of the job has reported as open: if it is filled now, it must be closed.
+
+        False when there is no use in that: all of it was seen, or its epoch is long over and forgotten.
+        """
+        if (gateway, number) not in self._epochs and any(of == gateway and newer > number for of, newer in self._epochs):
+            return False
+        epoch = self._epochs.setdefault((gateway, number), _Epoch())
+        left = _less([(first, last + 1)], [*epoch.seen])
+        epoch.told = sorted(epoch.told + _less(left, epoch.told))
+        return bool(left)
 
     def forget(self, before: int) -> None:
         """Drop epochs whose newest event is older than ``before`` and that a newer epoch has followed."""
@@ -150,7 +171,7 @@ class PartitionIdentity:
     def pack(self) -> bytes:
         return json.dumps(
             [
-                [gateway, number, [*epoch.seen], epoch.waiting, epoch.open, epoch.declared, epoch.newest]
+                [gateway, number, [*epoch.seen], epoch.waiting, epoch.open, epoch.declared, epoch.newest, epoch.told]
                 for (gateway, number), epoch in self._epochs.items()
             ],
             separators=(",", ":"),
@@ -159,11 +180,12 @@ class PartitionIdentity:
     @classmethod
     def unpack(cls, data: bytes) -> PartitionIdentity:
         state = cls()
-        for gateway, number, seen, waiting, opened, declared, newest in json.loads(data):
+        for gateway, number, seen, waiting, opened, declared, newest, told in json.loads(data):
             state._epochs[gateway, number] = _Epoch(
                 IntervalSet([(first, following) for first, following in seen]),
                 [(first, following, time) for first, following, time in waiting],
                 [(first, following) for first, following in opened],
+                [(first, following) for first, following in told],
                 [(first, following, reason) for first, following, reason in declared],
                 newest,
             )
@@ -208,18 +230,33 @@ def _mark(member: int, frames: Frames, added: Iterable[Interval], new: Ints, par
 
 def _filled(epoch: _Epoch, gateway: str, number: int, added: list[Interval]) -> list[Gap]:
     """Rows for reported gaps that ``added`` fills, whole or in part: the gap closes, what remains of it opens again."""
+    return _shrink(epoch, gateway, number, added, "", "in part: see what is left")
+
+
+def _shrink(epoch: _Epoch, gateway: str, number: int, gone: list[Interval], whole: str, in_part: str) -> list[Gap]:
+    """Take ``gone`` out of the gaps that were reported. Reasons for those of which nothing and of which something is left."""
     gaps: list[Gap] = []
     kept: list[Interval] = []
     for first, following in epoch.open:
-        left = _without(first, following, added)
-        if left == [(first, following)]:
-            kept.append((first, following))
-            continue
-        gaps.append(Gap(gateway, number, first, following - 1, "closed", "" if not left else "in part: see what is left"))
-        gaps += [Gap(gateway, number, start, end - 1, "open") for start, end in left]
+        left = _without(first, following, gone)
         kept += left
+        if left != [(first, following)]:
+            gaps.append(Gap(gateway, number, first, following - 1, "closed", in_part if left else whole))
+            gaps += [Gap(gateway, number, start, end - 1, "open") for start, end in left]
     epoch.open = kept
-    return gaps
+    return gaps + _close_told(epoch, gateway, number, gone)
+
+
+def _close_told(epoch: _Epoch, gateway: str, number: int, gone: list[Interval]) -> list[Gap]:
+    """Rows that close what of ``gone`` an earlier life of the job may have written as open."""
+    left = _less(epoch.told, gone)
+    closed = _less(epoch.told, left)
+    epoch.told = left
+    return [Gap(gateway, number, start, end - 1, "closed", REPORTED_BEFORE) for start, end in closed]
+
+
+def _less(intervals: list[Interval], gone: list[Interval]) -> list[Interval]:
+    return [part for first, following in intervals for part in _without(first, following, gone)]
 
 
 def _declare(epoch: _Epoch, record: Dropped) -> list[Gap]:
@@ -228,15 +265,8 @@ def _declare(epoch: _Epoch, record: Dropped) -> list[Gap]:
         return []
     epoch.declared.append(declared)
     lost = _without(record.first, record.last + 1, epoch.seen)
-    gaps: list[Gap] = []
-    kept: list[Interval] = []
-    for first, following in epoch.open:
-        left = _without(first, following, lost)
-        kept += left
-        if left != [(first, following)]:
-            gaps.append(Gap(record.gateway, record.epoch, first, following - 1, "closed", "the gateway has declared why"))
-            gaps += [Gap(record.gateway, record.epoch, start, end - 1, "open") for start, end in left]
-    epoch.open = kept
+    why = "the gateway has declared why"
+    gaps = _shrink(epoch, record.gateway, record.epoch, lost, why, why)
     return gaps + [Gap(record.gateway, record.epoch, start, end - 1, "declared", record.reason) for start, end in lost]
 
 

@@ -84,6 +84,58 @@ def test_open_gaps_are_exactly_what_is_missing_between_first_and_last(early: lis
         assert {at for at in missing.get(key, set()) if at >= begin} == expected
 
 
+@given(st.lists(st.lists(frame, min_size=1, max_size=6), min_size=1, max_size=6), st.data())
+def test_gaps_written_before_a_restart_are_closed_by_what_is_read_again(batches: list[list[Any]], data: st.DataObject) -> None:
+    """Guarantee: whatever was written, and however old the state a job starts from, the table ends up as what is missing."""
+    killed = data.draw(st.integers(0, len(batches)))
+    kept = data.draw(st.integers(0, killed))
+    table: dict[tuple[str, int, int], str] = {}
+    reported: list[tuple[str, int, int, int]] = []
+
+    def write(gaps: list[Gap]) -> None:
+        # As a store does: of every event what was said last.
+        for gap in gaps:
+            table.update({(gap.gateway, gap.epoch, seq): gap.state for seq in range(gap.first, gap.last + 1)})
+            if gap.state == "open":
+                reported.append((gap.gateway, gap.epoch, gap.first, gap.last))
+
+    identity, snapshot, begun = PartitionIdentity(), PartitionIdentity().pack(), {}
+    for number, batch in enumerate(batches[:killed]):
+        for gateway, epoch, (first, _) in sorted(batch):
+            begun.setdefault((gateway, epoch), first)
+        write(identity.admit(frames(batch), newest=number)[2])
+        if data.draw(st.booleans()):
+            write(identity.settle())
+        if number + 1 == kept:
+            snapshot = identity.pack()
+    identity = PartitionIdentity.unpack(snapshot)
+    for gap in reported:
+        identity.remember(*gap)
+    identity = PartitionIdentity.unpack(identity.pack())
+    again = batches[kept:]
+    if data.draw(st.booleans()):
+        again = [[found for batch in again for found in batch]]
+    for number, batch in enumerate(again, kept):
+        for gateway, epoch, (first, _) in sorted(batch):
+            begun.setdefault((gateway, epoch), first)
+        write(identity.admit(frames(batch), newest=number)[2])
+        if data.draw(st.booleans()):
+            write(identity.settle())
+    write(identity.settle())
+    for key, begin in begun.items():
+        seen = {
+            at
+            for batch in batches
+            for gateway, epoch, (first, following) in batch
+            if (gateway, epoch) == key
+            for at in range(first, following)
+        }
+        opened = {seq for (*of, seq), state in table.items() if tuple(of) == key and state == "open"}
+        # What came before the first frame that was ever read is not known to be missing.
+        assert {at for at in opened if at >= begin} == set(range(begin, max(seen))) - seen
+        assert not opened & seen
+
+
 def test_a_hole_becomes_a_gap_only_when_it_is_older_than_the_disorder_allowed() -> None:
     identity = PartitionIdentity()
     assert fresh(identity, [("a", 1, (0, 5)), ("a", 1, (8, 9))], newest=100)

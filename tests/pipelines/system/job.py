@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,15 @@ allowed_lateness = "1h"
 class Job:
     """``python -m pipelines.run realtime`` on what is in ``folder``."""
 
-    def __init__(self, folder: Path, topics: tuple[str, ...], pipeline: str = PIPELINE) -> None:
+    def __init__(self, folder: Path, topics: tuple[str, ...], pipeline: str = PIPELINE, *, sources: Sequence[str] = ()) -> None:
+        """``sources`` are brokers to read the topics from; by default the log in ``folder``."""
         self.folder = folder
         self.results = folder / "results.sqlite"
         self._file = folder / "pipeline.toml"
         self._file.write_text(pipeline)
         self._status = folder / "status.json"
         self._arguments = [
-            *("--source", f"local:{folder}/log/{','.join(topics)}"),
+            *(word for url in sources or [f"local:{folder}/log"] for word in ("--source", _with_topics(url, topics))),
             *("--pipeline", str(self._file)),
             *("--sink", f"sqlite:{self.results}"),
             *("--state", str(folder / "state")),
@@ -109,6 +111,11 @@ class Job:
 
     def log(self) -> str:
         return (self.folder / "job.log").read_text()[-4000:]
+
+
+def _with_topics(url: str, topics: tuple[str, ...]) -> str:
+    address, mark, query = url.partition("?")
+    return f"{address.rstrip('/')}/{','.join(topics)}{mark}{query}"
 
 
 def ends(number: int, timeout: float = 5) -> bool:
