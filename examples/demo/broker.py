@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,10 +23,9 @@ class DemoBroker:
 
 def names() -> list[str]:
     """What ``--broker`` may be: the embedded one and every server that `tests.servers` can start."""
-    import tests.servers
+    from tests.servers.broker_server import broker_servers
 
-    servers = [module.name for module in pkgutil.iter_modules(tests.servers.__path__) if module.ispkg]
-    return [EMBEDDED, *sorted(servers)]
+    return [EMBEDDED, *broker_servers()]
 
 
 @contextmanager

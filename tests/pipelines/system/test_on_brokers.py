@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import pkgutil
 import random
 import sqlite3
 import threading
@@ -16,18 +15,17 @@ from typing import Any
 
 import pytest
 
-import tests.servers
 from brokers import Broker, Message, PublishError, connect
 from schemas.errors import FrameError
 from schemas.frame import peek
 from schemas.topics import PIPELINES
 from tests.pipelines.fleet import TOPICS, Fleet, difference, fleet, pieces, rows_of
 from tests.pipelines.system.job import Job
-from tests.servers.broker_server import Servers
+from tests.servers.broker_server import Servers, broker_servers
 
 pytestmark = pytest.mark.slow
 SIZES = ((10, 10), (30, 10))
-SERVERS = sorted(module.name for module in pkgutil.iter_modules(tests.servers.__path__) if module.ispkg)
+SERVERS = broker_servers()
 _numbers = itertools.count(1)
 
 
