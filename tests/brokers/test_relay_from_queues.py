@@ -191,7 +191,7 @@ def test_killed_at_random_moments_as_its_source_is_it_loses_nothing_and_keeps_th
                 time.sleep(random.uniform(0.0, 0.3))
                 running.kill()
     with relay(url, topics, target.url, tmp_path) as running:
-        eventually(lambda: in_order(contents(target, topics)) == published.expected, "all came, in order")
+        eventually(partial(_all_came, target, topics, published), "all came, in order")
         eventually(lambda: running.status()["idle"], "it says that nothing is left")
         assert running.terminate() == 0
     # Killed, killed with its source, and the source when it was published to.
@@ -253,9 +253,13 @@ def test_into_a_log_whose_server_dies_nothing_is_lost_and_the_order_kept(
                 target_server.process.start()
                 moved = running.status()["messages"]
                 eventually(partial(_moved_more, running, moved), "it moves again")
-            eventually(lambda: in_order(contents(target, topics)) == published.expected, "all came, in order")
+            eventually(partial(_all_came, target, topics, published), "all came, in order")
             assert running.terminate() == 0
         assert most_copies(contents(target, topics)) <= 2
+
+
+def _all_came(target: Broker, topics: Sequence[str], published: Publishing) -> bool:
+    return in_order(contents(target, topics)) == published.expected
 
 
 def _moved_more(running: Relay, before: int) -> bool:

@@ -45,6 +45,32 @@ class Counter(Driver[CounterSettings]):
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
+class SeveralSettings(msgspec.Struct, frozen=True):
+    channels: list[str]
+    #: Finished when this file is there.
+    until: str
+    pause: float = 0.1
+
+
+class Several(Driver[SeveralSettings]):
+    """Emits 0, 1, 2 … once each on every channel, whatever happens, until it is told to finish."""
+
+    Settings = SeveralSettings
+
+    def __init__(self, settings: SeveralSettings) -> None:
+        super().__init__(settings)
+        self.channels = [Channel(name) for name in settings.channels]
+
+    def run(self, context: Context) -> None:
+        while context.sleep(self.settings.pause) and not Path(self.settings.until).exists():
+            at = int(context.state.get("at", 0))
+            with context.together():
+                for number in range(at, at + 5):
+                    for channel in self.channels:
+                        context.emit("several", channel.name, event_time=number, value=float(number))
+                context.state["at"] = at + 5
+
+
 class Trouble(msgspec.Struct, frozen=True):
     kind: str
     times: int = 1 << 30
