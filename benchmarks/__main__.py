@@ -6,7 +6,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-NOT_QUESTIONS = {"__init__", "__main__", "measure", "echo"}
+NOT_QUESTIONS = {"__init__", "__main__", "measure", "echo", "servers"}
 
 
 def main(arguments: list[str]) -> int:

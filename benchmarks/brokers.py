@@ -1,0 +1,216 @@
+"""How fast is each broker's package, beside the client library alone?
+
+Events per second published, each acknowledged, and read, in frames of 1 event and of 100 (Reading, one gateway's key).
+Ours publishes in calls of 1,000 frames and waits for each, and once more in calls of 64, which is what a gateway's agent
+has in hand; the library alone has no calls to wait between, unless its durability needs them (benchmarks/contestants).
+Ours reads with what a job uses: a log's reader, or a queue's with all acknowledged. Frames are neither made nor decoded
+while the clock runs. One client and one server share the machine; the servers are those of the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.contestants.terms import DEADLINE, GROUP, KEY, Clock
+from benchmarks.measure import Measured, interleaved, progress, write_result
+from benchmarks.servers import chosen, running
+from brokers import Broker, Message, connect
+from schemas.errors import IoTCloudError
+from schemas.frame import encode_frame
+from schemas.registry import shipped
+
+EXAMPLES = """\
+examples:
+  ./dev bench brokers
+  ./dev bench brokers --quick
+  ./dev bench brokers --brokers NAME,NAME --rounds 3 --seconds 1
+"""
+EVENTS: Final = (1, 100)
+#: Of ours, with frames of one event.
+GOAL: Final = 0.8
+PER_CALL: Final = 1_000
+AGENT_PER_CALL: Final = 64
+#: Frames of the first turn, which tells how many there are in the others, and most of them.
+_TRIED: Final = 250
+_MOST: Final = 40_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """One broker and one size of frames."""
+
+    name: str
+    url: str
+    events: int
+
+    def topic(self, contestant: str) -> str:
+        return f"bench.{contestant}.frames-{self.events}"
+
+
+def frames_of(events: int, count: int) -> list[bytes]:
+    """Frames as a gateway makes them; a thousand different ones."""
+    schema = shipped("Reading")
+    made = [encode_frame(schema, [_event(first * events + each) for each in range(events)]) for first in range(min(count, 1_000))]
+    return (made * math.ceil(count / len(made)))[:count]
+
+
+def _event(number: int) -> dict[str, Any]:
+    time = 1_760_000_000_000_000 + 10_000 * number
+    return {
+        "gateway": "gateway-1",
+        "epoch": 3,
+        "seq": number,
+        "gateway_time": time + 150,
+        "device": "mote-17",
+        "channel": "humidity",
+        "event_time": time,
+        "value": 40 + number % 500 / 10,
+    }
+
+
+def publish(url: str, topic: str, frames: Sequence[bytes], *, per_call: int) -> float:
+    """Ours: messages per second, all acknowledged; the first is sent before the clock starts."""
+    with closing(connect(url).publisher()) as publisher:
+        publisher.publish([Message(topic, KEY, frames[0])], timeout=DEADLINE)
+        clock = Clock()
+        for first in range(1, len(frames), per_call):
+            publisher.publish([Message(topic, KEY, frame) for frame in frames[first : first + per_call]], timeout=DEADLINE)
+        return clock.rate(len(frames) - 1)
+
+
+def read(url: str, topic: str, count: int) -> float:
+    """Ours: messages per second, from connecting to the last one acknowledged."""
+    broker = connect(url)
+    return _read_log(broker, topic, count) if broker.capabilities.log else _read_queue(broker, topic, count)
+
+
+def _read_log(broker: Broker, topic: str, count: int) -> float:
+    clock = Clock()
+    with closing(broker.log_reader()) as reader:
+        end = reader.end_offset(topic, 0)
+        offset = end - count
+        while offset < end:
+            offset = reader.read(topic, 0, offset, max_records=5_000, max_bytes=1 << 20, timeout=DEADLINE)[-1].offset + 1
+        return clock.rate(count)
+
+
+def _read_queue(broker: Broker, topic: str, count: int) -> float:
+    clock = Clock()
+    with closing(broker.queue_reader([topic], group=GROUP)) as reader:
+        left = count
+        while left:
+            deliveries = reader.poll(max_messages=PER_CALL, timeout=DEADLINE)
+            if not deliveries:
+                raise TimeoutError(f"{broker.url}: {left} of {count} messages did not come")
+            reader.acknowledge(deliveries)
+            left -= len(deliveries)
+        return clock.rate(count)
+
+
+def compare(case: Case, *, rounds: int, seconds: float) -> dict[str, Any]:
+    """Figures of ours and of the library alone, taking turns."""
+    alone = importlib.import_module(f"benchmarks.contestants.{case.name}")
+    ours, library = case.topic("ours"), case.topic("library")
+    broker = connect(case.url)
+    for topic in (ours, library):
+        broker.create_topic(topic)
+        broker.keep([topic], group=GROUP)
+
+    def turns(count: int, *, small_calls: bool) -> dict[str, Any]:
+        frames = frames_of(case.events, count)
+        found = {
+            "ours publish": partial(publish, case.url, ours, frames, per_call=PER_CALL),
+            "ours read": partial(read, case.url, ours, count),
+            "library publish": partial(alone.publish, case.url, library, frames),
+            "library read": partial(alone.read, case.url, library, count),
+        }
+        if small_calls:
+            some = frames[: 1 + min(count - 1, 100 * AGENT_PER_CALL)]
+            found |= {
+                "ours publish, calls of 64": partial(publish, case.url, ours, some, per_call=AGENT_PER_CALL),
+                "ours read again": partial(read, case.url, ours, len(some)),
+            }
+        return found
+
+    progress(f"{case.name}, frames of {case.events}: how many make {seconds:g} s")
+    tried = interleaved(turns(1 + _TRIED, small_calls=False), rounds=1)
+    speeds = [one.median for one in tried.values()]
+    # Where one is many times as fast as the other, no turn of the slow one shall take for ever.
+    enough = seconds * min(max(speeds), 4 * min(speeds))
+    count = 1 + min(_MOST, max(_TRIED, round(enough) if enough < PER_CALL else PER_CALL * math.ceil(enough / PER_CALL)))
+    return _row(case, count, interleaved(turns(count, small_calls=True), rounds=rounds))
+
+
+def _row(case: Case, count: int, found: dict[str, Measured]) -> dict[str, Any]:
+    row: dict[str, Any] = {"broker": case.name, "events_per_frame": case.events, "frames": count}
+    row["frame_bytes"] = len(frames_of(case.events, 1)[0])
+    for what in ("publish", "read"):
+        mine, alone = found[f"ours {what}"], found[f"library {what}"]
+        ratio = mine.median / alone.median
+        row[what] = {
+            "ours_events_per_s": round(mine.median * case.events),
+            "library_events_per_s": round(alone.median * case.events),
+            "ratio": round(ratio, 2),
+            "goal": GOAL if case.events == 1 else None,
+            "met": case.events > 1 or ratio >= GOAL,
+            "runs": {one.name: [round(rate * case.events) for rate in one.rates] for one in (mine, alone)},
+        }
+    small = found["ours publish, calls of 64"]
+    row["publish"]["ours_in_calls_of_64_events_per_s"] = round(small.median * case.events)
+    return row
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    lines = [
+        "events per second, medians        published                                       read",
+        "broker      events/frame       ours    library  ratio    calls of 64        ours    library  ratio",
+    ]
+    for row in rows:
+        one, two = row["publish"], row["read"]
+        missed = ", ".join(what for what in ("publish", "read") if not row[what]["met"])
+        lines.append(
+            f"{row['broker']:10}  {row['events_per_frame']:12}  {one['ours_events_per_s']:9,}  {one['library_events_per_s']:9,}"
+            f"  {one['ratio']:5.2f}  {one['ours_in_calls_of_64_events_per_s']:13,}"
+            f"  {two['ours_events_per_s']:10,}  {two['library_events_per_s']:9,}  {two['ratio']:5.2f}"
+            + (f"  BELOW {GOAL:.0%}: {missed}" if missed else "")
+        )
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def main(arguments: list[str]) -> int:
+    """Prints a table and writes ``results/brokers.json``; returns 1 when ours is below the goal."""
+    parser = argparse.ArgumentParser(
+        prog="./dev bench brokers", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--brokers", default="", metavar="NAME,…", help="only these (by default all that there are servers for)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each, of which the median counts (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.5, help="length of the fastest turn, about (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="one short turn each: a look, no measurement; nothing is kept")
+    options = parser.parse_args(arguments)
+    rounds, seconds = (1, 0.3) if options.quick else (options.rounds, options.seconds)
+    load = [os.getloadavg()[0]]
+    rows = []
+    try:
+        for name in chosen(options.brokers):
+            with tempfile.TemporaryDirectory(prefix="iotcloud-bench-") as folder, running(name, Path(folder)) as url:
+                rows += [compare(Case(name, url, events), rounds=rounds, seconds=seconds) for events in EVENTS]
+    except IoTCloudError as error:
+        sys.stderr.write(f"Error: {error}\n" + (f"Try: {error.remedy}\n" if error.remedy else ""))
+        return 2
+    load.append(os.getloadavg()[0])
+    _show(rows)
+    if not options.quick:
+        figures = {"load_average_before_and_after": [round(one, 2) for one in load], "rounds": rounds, "cases": rows}
+        progress(f"written to {write_result('brokers', figures)}")
+    return 0 if all(row[what]["met"] for row in rows for what in ("publish", "read")) else 1
