@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -12,7 +14,11 @@ settings.register_profile("iotcloud", deadline=None, suppress_health_check=[Heal
 settings.load_profile("iotcloud")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first: what fails, fails early."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Fast tests first: what fails, fails early. Whoever needs a server is slow: it has to be installed and started."""
+    for item in items:
+        if "servers" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+    yield
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

@@ -34,13 +34,9 @@ class ServerContract:
     #: Calls of 50 messages in the test that kills the server. Fewer where it writes all it keeps for each message.
     CALLS = 200
 
-    @pytest.fixture(scope="class")
-    def server_name(self) -> str:
-        return self.SERVER
-
     @pytest.fixture
-    def server(self, servers: Servers, server_name: str) -> BrokerServer:
-        return servers[server_name]
+    def server(self, servers: Servers) -> BrokerServer:
+        return servers[self.SERVER]
 
     @pytest.fixture
     def url(self, server: BrokerServer) -> str:
