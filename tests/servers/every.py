@@ -1,4 +1,4 @@
-"""Which servers there are, by folder, and of which family their brokers are, without starting any."""
+"""Which servers of brokers there are, by folder, and of which family, without starting any."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import importlib
 import pkgutil
 from pathlib import Path
 
-from brokers import connect
+import brokers
 
 
 def names() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.ispkg)
+    """A server has the name of its broker."""
+    return sorted(_packages(Path(__file__).parent) & _packages(Path(brokers.__path__[0])))
 
 
 def logs() -> list[str]:
@@ -22,6 +23,9 @@ def queues() -> list[str]:
 
 
 def _is_log(name: str) -> bool:
-    """A server has the name of its broker."""
     scheme = importlib.import_module(f"brokers.{name}").SCHEMES[0]
-    return connect(f"{scheme}://localhost").capabilities.log
+    return brokers.connect(f"{scheme}://localhost").capabilities.log
+
+
+def _packages(folder: Path) -> set[str]:
+    return {module.name for module in pkgutil.iter_modules([str(folder)]) if module.ispkg}
