@@ -15,8 +15,9 @@ Kind = Literal["time", "text", "integer", "real", "bytes"]
 
 #: How a row meets the one of the same key: it takes its place; or only when its ``newer`` columns, compared in their order,
 #: are greater; or it takes over the range ``first`` to ``last`` of its group from every row that overlaps it, of which
-#: remains what lies outside.
-Merge = Literal["replace", "newer", "ranges"]
+#: remains what lies outside; or every row of its group whose ``window_start`` to ``window_end`` (exclusive) overlaps its own
+#: goes ("spans"). A group is the key without its last column.
+Merge = Literal["replace", "newer", "ranges", "spans"]
 
 _POLARS: Final[dict[Kind, pl.DataType]] = {
     "time": pl.Int64(),
@@ -88,13 +89,26 @@ def _columns(text: str) -> tuple[Column, ...]:
     return tuple(columns)
 
 
+#: Null unless the window is asked for them. ``others`` is a JSON object of what has no column here.
+_ON_DEMAND: Final = "stddev real?, first real?, last real?, p50 real?, p90 real?, p95 real?, p99 real?, others text?"
+
 AGGREGATES: Final = Table(
     "aggregates",
     _columns(
         "window_start time, window_end time, device text, channel text, count integer, sum real?, mean real?, min real?,"
-        "max real?, pane text, updated_at time"
+        f"max real?, {_ON_DEMAND}, pane text, updated_at time"
     ),
     key=("window_start", "window_end", "device", "channel"),
+)
+#: Windows of kind "session", by the window's name. None goes beyond a period, a multiple of the longest that one may be.
+SESSIONS: Final = Table(
+    "sessions",
+    _columns(
+        "name text, period_start time, device text, channel text, window_start time, window_end time, count integer, sum real?,"
+        f"mean real?, min real?, max real?, {_ON_DEMAND}, pane text, updated_at time"
+    ),
+    key=("name", "period_start", "device", "channel", "window_start"),
+    merge="spans",
 )
 LATEST: Final = Table(
     "latest",
@@ -135,7 +149,9 @@ DEAD_LETTERS: Final = Table(
     key=("topic", "partition", "offset"),
 )
 
-TABLES: Final = MappingProxyType({table.name: table for table in (AGGREGATES, LATEST, GAPS, COMMANDS, ALERTS, DEAD_LETTERS)})
+TABLES: Final = MappingProxyType(
+    {table.name: table for table in (AGGREGATES, SESSIONS, LATEST, GAPS, COMMANDS, ALERTS, DEAD_LETTERS)}
+)
 
 
 def table_named(name: str) -> Table:
