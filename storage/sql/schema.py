@@ -6,12 +6,13 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 from storage.tables import TABLES, Kind, Table
 
-#: A time is text on SQLite; a database with a type for instants gets a variant here.
+#: A time is text on SQLite; a database with a type for instants has a variant here.
 _TYPES: Final[dict[Kind, sa.types.TypeEngine[Any]]] = {
-    "time": sa.Text(),
+    "time": sa.Text().with_variant(TIMESTAMP(timezone=True), "postgresql"),
     "text": sa.Text(),
     "integer": sa.BigInteger(),
     "real": sa.Double(),
@@ -23,7 +24,7 @@ metadata: Final = sa.MetaData()
 
 def _table(table: Table) -> sa.Table:
     columns = [
-        # SQLite stores a number that is none as NULL.
+        # A number that is none is stored as NULL.
         sa.Column(column.name, _TYPES[column.kind], nullable=column.nullable or column.kind == "real")
         for column in table.columns
     ]

@@ -1,4 +1,7 @@
-"""Times as SQLite keeps them: ISO 8601 text in UTC, always with six decimals, so that text sorts as time does."""
+"""Times as SQLite keeps them, and PostgreSQL takes them: ISO 8601 text in UTC.
+
+Always with six decimals, so that text sorts as time does.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,15 @@ from typing import Final
 
 import polars as pl
 
+from storage.tables import Table
+
 _FORMAT: Final = "%Y-%m-%dT%H:%M:%S%.6fZ"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def as_texts(spec: Table, rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of ``spec`` with their times as text."""
+    return rows.with_columns(texts(rows.get_column(column.name)) for column in spec.columns if column.kind == "time")
 
 
 def texts(times: pl.Series) -> pl.Series:

@@ -2,11 +2,14 @@
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+
+_TIME = sa.Text().with_variant(TIMESTAMP(timezone=True), "postgresql")
 
 
 def _micros(column: str) -> str:
@@ -17,8 +20,8 @@ def _micros(column: str) -> str:
 def upgrade() -> None:
     op.create_table(
         "aggregates",
-        sa.Column("window_start", sa.Text(), nullable=False),
-        sa.Column("window_end", sa.Text(), nullable=False),
+        sa.Column("window_start", _TIME, nullable=False),
+        sa.Column("window_end", _TIME, nullable=False),
         sa.Column("device", sa.Text(), nullable=False),
         sa.Column("channel", sa.Text(), nullable=False),
         sa.Column("count", sa.BigInteger(), nullable=False),
@@ -27,7 +30,7 @@ def upgrade() -> None:
         sa.Column("min", sa.Double()),
         sa.Column("max", sa.Double()),
         sa.Column("pane", sa.Text(), nullable=False),
-        sa.Column("updated_at", sa.Text(), nullable=False),
+        sa.Column("updated_at", _TIME, nullable=False),
         sa.PrimaryKeyConstraint("window_start", "window_end", "device", "channel"),
         sqlite_with_rowid=False,
     )
@@ -35,13 +38,13 @@ def upgrade() -> None:
         "latest",
         sa.Column("device", sa.Text(), nullable=False),
         sa.Column("channel", sa.Text(), nullable=False),
-        sa.Column("event_time", sa.Text(), nullable=False),
+        sa.Column("event_time", _TIME, nullable=False),
         sa.Column("gateway", sa.Text(), nullable=False),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.Column("value", sa.Double()),
         sa.Column("text", sa.Text()),
-        sa.Column("updated_at", sa.Text(), nullable=False),
+        sa.Column("updated_at", _TIME, nullable=False),
         sa.PrimaryKeyConstraint("device", "channel"),
         sqlite_with_rowid=False,
     )
@@ -55,7 +58,7 @@ def upgrade() -> None:
         sa.Column("count", sa.BigInteger(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("detected_at", sa.Text(), nullable=False),
+        sa.Column("detected_at", _TIME, nullable=False),
         sa.PrimaryKeyConstraint("topic", "gateway", "epoch", "first"),
         sqlite_with_rowid=False,
     )
@@ -67,16 +70,16 @@ def upgrade() -> None:
         sa.Column("device", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("args", sa.Text(), nullable=False),
-        sa.Column("issued_at", sa.Text(), nullable=False),
-        sa.Column("deadline", sa.Text(), nullable=False),
+        sa.Column("issued_at", _TIME, nullable=False),
+        sa.Column("deadline", _TIME, nullable=False),
         sa.Column("cause_device", sa.Text(), nullable=False),
         sa.Column("cause_channel", sa.Text(), nullable=False),
-        sa.Column("cause_time", sa.Text(), nullable=False),
-        sa.Column("window_start", sa.Text()),
-        sa.Column("window_end", sa.Text()),
+        sa.Column("cause_time", _TIME, nullable=False),
+        sa.Column("window_start", _TIME),
+        sa.Column("window_end", _TIME),
         sa.Column("cause", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
-        sa.Column("published_at", sa.Text()),
+        sa.Column("published_at", _TIME),
         sa.Column("detail", sa.Text()),
         sa.PrimaryKeyConstraint("id"),
         sqlite_with_rowid=False,
@@ -88,7 +91,7 @@ def upgrade() -> None:
         sa.Column("device", sa.Text(), nullable=False),
         sa.Column("channel", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
-        sa.Column("time", sa.Text(), nullable=False),
+        sa.Column("time", _TIME, nullable=False),
         sa.Column("detail", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sqlite_with_rowid=False,
@@ -99,7 +102,7 @@ def upgrade() -> None:
         sa.Column("partition", sa.BigInteger(), nullable=False),
         sa.Column("offset", sa.BigInteger(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("time", sa.Text(), nullable=False),
+        sa.Column("time", _TIME, nullable=False),
         sa.Column("frame", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("topic", "partition", "offset"),
         sqlite_with_rowid=False,
