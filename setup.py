@@ -39,6 +39,7 @@ TESTS = [
     "pytest>=8.3,<10",
     "pytest-randomly>=3.16,<5",
     "pytest-timeout>=2.3,<3",
+    "pytest-xdist>=3.6,<4",
     "trustme>=1.2,<2",
 ]
 LINT = ["mypy>=1.13,<3", "ruff>=0.8,<1", "types-jsonschema>=4.23,<5"]

@@ -208,7 +208,7 @@ def test_a_driver_that_outruns_the_disk_is_slowed_not_buffered(outbox: Outbox) -
 def test_what_a_dead_process_had_under_way_is_not_accepted_later(outbox: Outbox) -> None:
     """Guarantee: the next process begins where accepted events end, so that nothing is there twice."""
     slow = SlowDisk(outbox)
-    with running(slow, "Counter", {"count": 20_000, "batch": 10}) as application:
+    with running(slow, "Counter", {"count": 5_000, "batch": 10}) as application:
         eventually(lambda: len(slow.held) >= 3)
         pid = application.status().pid
         assert pid
@@ -216,4 +216,4 @@ def test_what_a_dead_process_had_under_way_is_not_accepted_later(outbox: Outbox)
         slow.let.set()
         wait_for(application, "stopped")
     events = Account([one.body for one in publish_all(outbox)]).events
-    assert [event["value"] for event in events] == [float(number) for number in range(20_000)]
+    assert [event["value"] for event in events] == [float(number) for number in range(5_000)]
