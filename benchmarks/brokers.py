@@ -1,6 +1,7 @@
 """How fast is each broker's package, beside the client library alone?
 
-Events per second published, each acknowledged, and read, in frames of 1 event and of 100 (Reading, one gateway's key).
+Events per second published, each acknowledged (one gateway's key), and read (a thousand gateways'), in frames of 1 event
+and of 100 (Reading).
 Ours publishes in calls of 1,000 frames and waits for each, and once more in calls of 64, which is what a gateway's agent
 has in hand; the library alone has no calls to wait between, unless its durability needs them (benchmarks/contestants).
 Ours reads with what a job uses: a log's reader, or a queue's with all acknowledged. Frames are neither made nor decoded
@@ -11,14 +12,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import math
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +42,8 @@ EVENTS: Final = (1, 100)
 GOAL: Final = 0.8
 PER_CALL: Final = 1_000
 AGENT_PER_CALL: Final = 64
+#: Keys of what is read: a job reads what many gateways have published, each its own key.
+_GATEWAYS: Final = tuple(f"gateway-{number}" for number in range(1_000))
 #: Frames of the first turn, which tells how many there are in the others, and most of them.
 _TRIED: Final = 250
 _MOST: Final = 40_000
@@ -79,13 +82,14 @@ def _event(number: int) -> dict[str, Any]:
     }
 
 
-def publish(url: str, topic: str, frames: Sequence[bytes], *, per_call: int) -> float:
+def publish(url: str, topic: str, frames: Sequence[bytes], *, per_call: int = PER_CALL, keys: Sequence[str] = (KEY,)) -> float:
     """Ours: messages per second, all acknowledged; the first is sent before the clock starts."""
     with closing(connect(url).publisher()) as publisher:
         publisher.publish([Message(topic, KEY, frames[0])], timeout=DEADLINE)
         clock = Clock()
         for first in range(1, len(frames), per_call):
-            publisher.publish([Message(topic, KEY, frame) for frame in frames[first : first + per_call]], timeout=DEADLINE)
+            some = zip(itertools.cycle(keys), frames[first : first + per_call], strict=False)
+            publisher.publish([Message(topic, key, frame) for key, frame in some], timeout=DEADLINE)
         return clock.rate(len(frames) - 1)
 
 
@@ -118,38 +122,51 @@ def _read_queue(broker: Broker, topic: str, count: int) -> float:
         return clock.rate(count)
 
 
+class Turns:
+    """What the contestants of a case do when it is their turn. A queue has nothing in it before."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self._library = importlib.import_module(f"benchmarks.contestants.{case.name}")
+        self._broker = connect(case.url)
+
+    def of(self, count: int) -> dict[str, Callable[[], float]]:
+        """Of so many frames; at most a hundred calls of 64."""
+        frames = frames_of(self._case.events, count)
+        url, ours, library = self._case.url, self._case.topic("ours"), self._case.topic("library")
+        some = frames[: 1 + min(count - 1, 100 * AGENT_PER_CALL)]
+        return {
+            "ours publish": lambda: self._kept(ours, lambda: publish(url, ours, frames)),
+            "library publish": lambda: self._kept(library, lambda: self._library.publish(url, library, frames)),
+            "calls of 64": lambda: self._kept(ours, lambda: publish(url, ours, some, per_call=AGENT_PER_CALL)),
+            "ours read": lambda: self._filled(ours, frames, lambda: read(url, ours, count)),
+            "library read": lambda: self._filled(library, frames, lambda: self._library.read(url, library, count)),
+        }
+
+    def _kept(self, topic: str, turn: Callable[[], float]) -> float:
+        self._broker.create_topic(topic)
+        self._broker.keep([topic], group=GROUP)
+        rate = turn()
+        self._broker.forget([topic], group=GROUP, timeout=DEADLINE)
+        return rate
+
+    def _filled(self, topic: str, frames: Sequence[bytes], turn: Callable[[], float]) -> float:
+        def fill_first() -> float:
+            publish(self._case.url, topic, frames, keys=_GATEWAYS)
+            return turn()
+
+        return self._kept(topic, fill_first)
+
+
 def compare(case: Case, *, rounds: int, seconds: float) -> dict[str, Any]:
     """Figures of ours and of the library alone, taking turns."""
-    alone = importlib.import_module(f"benchmarks.contestants.{case.name}")
-    ours, library = case.topic("ours"), case.topic("library")
-    broker = connect(case.url)
-    for topic in (ours, library):
-        broker.create_topic(topic)
-        broker.keep([topic], group=GROUP)
-
-    def turns(count: int, *, small_calls: bool) -> dict[str, Any]:
-        frames = frames_of(case.events, count)
-        found = {
-            "ours publish": partial(publish, case.url, ours, frames, per_call=PER_CALL),
-            "ours read": partial(read, case.url, ours, count),
-            "library publish": partial(alone.publish, case.url, library, frames),
-            "library read": partial(alone.read, case.url, library, count),
-        }
-        if small_calls:
-            some = frames[: 1 + min(count - 1, 100 * AGENT_PER_CALL)]
-            found |= {
-                "ours publish, calls of 64": partial(publish, case.url, ours, some, per_call=AGENT_PER_CALL),
-                "ours read again": partial(read, case.url, ours, len(some)),
-            }
-        return found
-
+    turns = Turns(case)
     progress(f"{case.name}, frames of {case.events}: how many make {seconds:g} s")
-    tried = interleaved(turns(1 + _TRIED, small_calls=False), rounds=1)
-    speeds = [one.median for one in tried.values()]
-    # Where one is many times as fast as the other, no turn of the slow one shall take for ever.
+    speeds = [one.median for one in interleaved(turns.of(1 + _TRIED), rounds=1).values()]
+    # Where one is many times as fast as another, no turn of the slow one shall take for ever.
     enough = seconds * min(max(speeds), 4 * min(speeds))
     count = 1 + min(_MOST, max(_TRIED, round(enough) if enough < PER_CALL else PER_CALL * math.ceil(enough / PER_CALL)))
-    return _row(case, count, interleaved(turns(count, small_calls=True), rounds=rounds))
+    return _row(case, count, interleaved(turns.of(count), rounds=rounds))
 
 
 def _row(case: Case, count: int, found: dict[str, Measured]) -> dict[str, Any]:
@@ -166,8 +183,7 @@ def _row(case: Case, count: int, found: dict[str, Measured]) -> dict[str, Any]:
             "met": case.events > 1 or ratio >= GOAL,
             "runs": {one.name: [round(rate * case.events) for rate in one.rates] for one in (mine, alone)},
         }
-    small = found["ours publish, calls of 64"]
-    row["publish"]["ours_in_calls_of_64_events_per_s"] = round(small.median * case.events)
+    row["publish"]["ours_in_calls_of_64_events_per_s"] = round(found["calls of 64"].median * case.events)
     return row
 
 

@@ -1,0 +1,1 @@
+"""Round trips of `benchmarks.grid`: gateway → broker → processing → broker → gateway."""
