@@ -43,6 +43,8 @@ TESTS = [
     "trustme>=1.2,<2",
 ]
 LINT = ["mypy>=1.13,<3", "ruff>=0.8,<1", "types-jsonschema>=4.23,<5"]
+#: To measure and to draw what was measured; crc32c is what kafka-python is fast with, when it is measured beside ours.
+BENCH = ["crc32c>=2.7,<3", "matplotlib>=3.9,<4"]
 
 PACKAGES = (
     "schemas",
@@ -87,8 +89,9 @@ setup(
         "pipelines": PIPELINES,
         "tests": TESTS,
         "lint": LINT,
+        "bench": BENCH,
         "all": MASTER + PIPELINES,
-        "dev": MASTER + PIPELINES + TESTS + LINT + sorted({line for extra in plugin_extras().values() for line in extra}),
+        "dev": MASTER + PIPELINES + TESTS + LINT + BENCH + sorted({line for extra in plugin_extras().values() for line in extra}),
     },
     entry_points={"console_scripts": ["iotcloud = iotcloud.__main__:main"]},
 )

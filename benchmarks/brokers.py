@@ -30,6 +30,7 @@ from brokers import Broker, Message, connect
 from schemas.errors import IoTCloudError
 from schemas.frame import encode_frame
 from schemas.registry import shipped
+from telemetry.logs import configure
 
 EXAMPLES = """\
 examples:
@@ -215,6 +216,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="one short turn each: a look, no measurement; nothing is kept")
     options = parser.parse_args(arguments)
     rounds, seconds = (1, 0.3) if options.quick else (options.rounds, options.seconds)
+    configure(level="error")
     load = [os.getloadavg()[0]]
     rows = []
     try:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from contextlib import closing
-from typing import BinaryIO
+from typing import Protocol
 
 from benchmarks.contestants.terms import DEADLINE, GROUP, KEY, TOGETHER, Clock
 from brokers.kestrel.names import fanout_queue_of, queue_of
 from brokers.url import parse_url
+
+
+class _Lines(Protocol):
+    def readline(self) -> bytes: ...
 
 
 def publish(url: str, topic: str, frames: Sequence[bytes]) -> float:
@@ -55,7 +59,7 @@ def _connect(url: str) -> socket.socket:
     return connection
 
 
-def _expect(answers: BinaryIO, wanted: bytes) -> None:
+def _expect(answers: _Lines, wanted: bytes) -> None:
     line = answers.readline()
     if line != wanted:
         raise ConnectionError(f"the server answered {line!r}, not {wanted!r}")

@@ -84,7 +84,7 @@ def read(url: str, topic: str, count: int) -> float:
 
     clock = Clock()
     with _connected(url, session_id(GROUP, topic), prepare) as client:
-        client.subscribe(name, options=SubscribeOptions(qos=1))  # type: ignore[arg-type]
+        client.subscribe(name, options=SubscribeOptions(qos=1))
         # The library acknowledges what its callback has returned from.
         came.wait(count)
         for number in range(1, 3):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -14,7 +14,7 @@ _COLUMNS: Final = 4
 Share = Literal["p50", "p95"]
 
 
-def plot_grid(found: dict[str, Sequence[Outcome]], share: Share, path: Path, *, note: str) -> None:
+def plot_grid(found: Mapping[str, Sequence[Outcome]], share: Share, path: Path, *, note: str) -> None:
     """A panel for each broker: latency against size, a line for each rate; a cross where the rate was not sustained."""
     from matplotlib.figure import Figure
 
