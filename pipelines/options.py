@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from brokers.url import split_topics
+from pipelines import batch
 from pipelines.sources.discovery import Source
 from schemas.errors import ConfigurationError
 from schemas.topics import PIPELINES
@@ -47,7 +48,9 @@ class Options:
     beam: tuple[str, ...] = ()
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Raises `ConfigurationError` where argparse would exit."""
+
     def error(self, message: str) -> NoReturn:
         raise ConfigurationError(message, remedy=f"see python -m {self.prog} --help")
 
@@ -56,7 +59,7 @@ def parse_options(argv: Sequence[str]) -> Options:
     """Raises `ConfigurationError`; prints help and raises `SystemExit` for ``--help``."""
     parser = _parser()
     known, rest = parser.parse_known_args(list(argv))
-    _check_beam(rest, parser)
+    check_beam(rest, parser)
     sources = tuple(Source(*split_topics(text)) for text in known.source)
     _check_sources(sources, known.master)
     return Options(
@@ -85,8 +88,8 @@ def parse_options(argv: Sequence[str]) -> Options:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="pipelines.run", description="Run a pipeline.", allow_abbrev=False)
-    parser.add_argument("job", metavar="JOB", choices=JOBS, help=" or ".join(JOBS))
+    parser = Parser(prog="pipelines.run", description="Run a pipeline.", allow_abbrev=False)
+    parser.add_argument("job", metavar="JOB", choices=JOBS, help=", ".join((*JOBS, *batch.JOBS)))
     parser.add_argument("--runner", default="PrismRunner", help="PrismRunner (default), FlinkRunner, PortableRunner")
     sources = parser.add_argument_group("what to read")
     sources.add_argument(
@@ -137,7 +140,8 @@ def _check_sources(sources: Sequence[Source], master: str) -> None:
             seen.add((source.url, topic))
 
 
-def _check_beam(rest: Sequence[str], parser: argparse.ArgumentParser) -> None:
+def check_beam(rest: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    """Raises `ConfigurationError` unless the arguments that ``parser`` has left are Beam's."""
     ours = {name for action in parser._actions for name in action.option_strings}  # noqa: SLF001
     beams = _beam_options()
     expects_value = False

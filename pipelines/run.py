@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
+from pipelines import batch
 from pipelines.options import Options, parse_options
 from schemas.errors import ConfigurationError, IoTCloudError
 from telemetry import logs
@@ -13,8 +15,11 @@ from telemetry import logs
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a job. Returns 0 when it ended as it should, 1 when it failed, 2 when it could not be started as asked."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        options = parse_options(sys.argv[1:] if argv is None else argv)
+        if arguments and arguments[0] in batch.JOBS:
+            return int(import_module(batch.JOBS[arguments[0]]).main(arguments[1:]))
+        options = parse_options(arguments)
         logs.configure(level=options.log_level)
         return _run(options)
     except SystemExit as leaving:

@@ -1,0 +1,128 @@
+"""A bounded pipeline until its end: the runner, a bar, signals."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from pipelines.batch.progress import BatchProgress, Interrupted, progress_of
+from pipelines.runners.prism import EXPERIMENTS, find_prism, running_prism
+from pipelines.running import JobFailed, Signals, quiet_workers
+
+_LOOK_SECONDS: Final = 0.05
+#: How long functions that run may take to notice that they shall stop.
+_STOP_SECONDS: Final = 30.0
+#: In memory, and in this process; Beam's own "DirectRunner" may choose another one.
+_IN_MEMORY: Final = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+
+
+class BatchJob:
+    """What a job's pipelines run in. Made by `batch_job`."""
+
+    def __init__(self, name: str, options: PipelineOptions, signals: Signals, runner: Any, bar: Progress | None) -> None:
+        self.name = name
+        self._options = options
+        self._signals = signals
+        self._runner = runner
+        self._bar = bar
+
+    @property
+    def progress(self) -> BatchProgress:
+        return progress_of(self.name)
+
+    def check(self) -> None:
+        """Raises `Interrupted` when a signal has come."""
+        if self._signals.received:
+            self.progress.stopping.set()
+        self.progress.check()
+
+    def run(self, title: str, total: int, build: Callable[[beam.Pipeline], None]) -> None:
+        """Run what ``build`` puts into a pipeline, whose functions advance the job's progress ``total`` times.
+
+        Raises `Interrupted`, `JobFailed`, and what a function has raised where that is known.
+        """
+        self.check()
+        work = _Work(self._options, build)
+        before = self.progress.done
+        task = self._bar.add_task(title, total=total) if self._bar else None
+        work.start()
+        while work.is_alive():
+            work.join(_LOOK_SECONDS)
+            if self._bar and task is not None:
+                self._bar.update(task, completed=self.progress.done - before)
+            if self._runner is not None and self._runner.poll() is not None:
+                raise JobFailed(f"the runner ended with {self._runner.returncode}", remedy="run the job again")
+            if self._signals.received:
+                self.progress.stopping.set()
+                work.join(_STOP_SECONDS)
+                break
+        self.check()
+        if work.error is not None:
+            raise JobFailed(f"the job failed: {_reason(work.error)}", remedy="run it again: nothing is half done") from work.error
+        if self._bar and task is not None:
+            self._bar.update(task, completed=total)
+
+
+class _Work(threading.Thread):
+    def __init__(self, options: PipelineOptions, build: Callable[[beam.Pipeline], None]) -> None:
+        super().__init__(name="batch", daemon=True)
+        self._options = options
+        self._build = build
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            pipeline = beam.Pipeline(options=self._options)
+            self._build(pipeline)
+            result = pipeline.run()
+            state = str(result.wait_until_finish())
+            if state != "DONE":
+                raise JobFailed(f"it ended as {state}")
+        except BaseException as error:  # noqa: BLE001  (reported where the job was started)
+            self.error = error
+
+
+@contextmanager
+def batch_job(
+    name: str, *, runner: str, beam_options: Sequence[str] = (), prism_location: str | None = None, progress: str = "auto"
+) -> Iterator[BatchJob]:
+    """Start what ``runner`` needs, answer signals, and show a bar. Raises `ConfigurationError`, `PrismFailed`."""
+    signals = Signals()
+    console = Console(stderr=True, force_terminal=True if progress == "always" else None)
+    shown = progress != "never" and (progress == "always" or sys.stderr.isatty())
+    columns = (TextColumn("{task.description:16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with signals.installed(), quiet_workers(), _ready(runner, beam_options, prism_location) as (options, process):
+        if not shown:
+            yield BatchJob(name, options, signals, process, None)
+            return
+        with Progress(*columns, console=console) as bar:
+            yield BatchJob(name, options, signals, process, bar)
+
+
+@contextmanager
+def _ready(name: str, more: Sequence[str], prism_location: str | None) -> Iterator[tuple[PipelineOptions, Any]]:
+    if name == "PrismRunner":
+        with running_prism(find_prism(prism_location)) as (endpoint, process):
+            experiments = [f"--experiments={experiment}" for experiment in EXPERIMENTS]
+            connection = ["--runner=PortableRunner", f"--job_endpoint={endpoint}", "--environment_type=LOOPBACK"]
+            yield PipelineOptions([*connection, *experiments, *more]), process
+        return
+    yield PipelineOptions([f"--runner={_IN_MEMORY if name == 'DirectRunner' else name}", *more]), None
+
+
+def _reason(error: BaseException) -> str:
+    """The last line of what a runner says of a function that failed; all else is its own stack."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    known = [line for line in lines if "storage.errors." in line or "schemas.errors." in line]
+    return (known or lines or [repr(error)])[0 if known else -1]
+
+
+__all__ = ["BatchJob", "Interrupted", "batch_job"]

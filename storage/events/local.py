@@ -1,0 +1,160 @@
+"""`Files` on the local disk."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from storage.errors import StoreFull, StoreRefused, StoreUnavailable
+from storage.files.staging import make_durably, synchronise
+
+_STAGING: Final = "events/.staging"
+_LOCK: Final = "events/.lock"
+#: Below it in a staging directory lies what was taken out of its place, under its own path.
+_TAKEN: Final = "taken"
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: renameat2(2).
+_AT_FDCWD: Final = -100
+_RENAME_EXCHANGE: Final = 2
+_CANNOT_EXCHANGE: Final = (errno.EINVAL, errno.ENOSYS, errno.EPERM)
+
+
+class LocalFiles:
+    """See `storage.events.files.Files`. Below the directory ``root``."""
+
+    def __init__(self, root: str | Path, *, exchange: bool = True) -> None:
+        """``exchange`` False never exchanges two directories at once, as some file systems cannot."""
+        self._root = Path(root)
+        self._exchange = exchange
+
+    @property
+    def url(self) -> str:
+        return f"files:{self._root}"
+
+    def open(self, path: str) -> BinaryIO:
+        with self._named(path, but=FileNotFoundError):
+            return (self._root / path).open("rb")
+
+    @contextmanager
+    def create(self, path: str, *, durable: bool = True) -> Iterator[BinaryIO]:
+        with self._named(path), (self._root / path).open("xb") as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+
+    def list(self, path: str) -> list[str]:
+        with self._named(path):
+            try:
+                return sorted(found.name for found in (self._root / path).iterdir())
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+
+    def size(self, path: str) -> int:
+        with self._named(path, but=FileNotFoundError):
+            return (self._root / path).stat().st_size
+
+    def replace(self, path: str, data: bytes) -> None:
+        staged = self.stage()
+        with self.create(f"{staged}/file") as file:
+            file.write(data)
+        target = self._root / path
+        with self._named(path):
+            make_durably(target.parent)
+            (self._root / staged / "file").replace(target)
+            synchronise(target.parent)
+            (self._root / staged).rmdir()
+
+    def stage(self) -> str:
+        path = f"{_STAGING}/{uuid.uuid4().hex}"
+        with self._named(path):
+            (self._root / path).mkdir(parents=True)
+        return path
+
+    def swap(self, staged: str, target: str) -> None:
+        new, old = self._root / staged, self._root / target
+        with self._named(target):
+            synchronise(new)
+            make_durably(old.parent)
+            if not old.is_dir():
+                new.rename(old)
+            elif not (self._exchange and _exchanged(new, old)):
+                aside = self._root / self.stage() / _TAKEN / target
+                make_durably(aside.parent)
+                old.rename(aside)
+                synchronise(aside.parent)
+                new.rename(old)
+                new = aside
+            synchronise(old.parent)
+            shutil.rmtree(new, ignore_errors=True)
+
+    def remove(self, path: str) -> None:
+        with self._named(path):
+            aside = self._root / self.stage()
+            (self._root / path).rename(aside / "removed")
+            synchronise((self._root / path).parent)
+            shutil.rmtree(aside, ignore_errors=True)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        lock = self._root / _LOCK
+        with self._named(_LOCK):
+            make_durably(lock.parent)
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise StoreRefused(
+                    f"{self.url}: another job is changing these events", remedy=f"wait for it; see which with: fuser {lock}"
+                ) from error
+            yield
+        finally:
+            os.close(handle)
+
+    def recover(self) -> None:
+        staging = self._root / _STAGING
+        if not staging.is_dir():
+            return
+        with self._named(_STAGING):
+            for taken in staging.glob(f"*/{_TAKEN}"):
+                for old in taken.glob("events/*/*/*"):
+                    target = self._root / old.relative_to(taken)
+                    if not target.exists():
+                        old.rename(target)
+                        synchronise(target.parent)
+            shutil.rmtree(staging)
+
+    @contextmanager
+    def _named(self, path: str, *, but: type[OSError] | None = None) -> Iterator[None]:
+        """Errors of the file system as those of stores, except ``but``."""
+        try:
+            yield
+        except OSError as error:
+            if but is not None and isinstance(error, but):
+                raise
+            where = f"{self._root / path}: {error.strerror or error}"
+            if error.errno in _NO_ROOM:
+                raise StoreFull(where, remedy="free space and run it again; what was there before is as it was") from error
+            raise StoreUnavailable(where, remedy="is the folder there, and may this user write to it?") from error
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Exchange two directories at once; False where the file system cannot."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _CANNOT_EXCHANGE:
+        return False
+    raise OSError(number, os.strerror(number), str(other))
