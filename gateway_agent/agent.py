@@ -26,6 +26,8 @@ from telemetry.logs import logger
 
 #: Seconds to wait for applications to say what they are before the master is told of them.
 _HELLO_WITHIN: Final = 5.0
+#: Seconds for all publishers to end when they are told to.
+_CLOSE_WITHIN: Final = 2.0
 
 
 def version() -> str:
@@ -95,8 +97,10 @@ class Agent:
         empty = drained(self.outbox, max(0.0, until - time.monotonic()))
         for publisher in self._publishers.values():
             publisher.stop()
+        # Together, not each: one that waits for a silent broker stops with the process.
+        until = time.monotonic() + _CLOSE_WITHIN
         for publisher in self._publishers.values():
-            publisher.join(2.0)
+            publisher.join(max(0.0, until - time.monotonic()))
         self.commands.stop(2.0)
         if self._control is not None:
             self._control.stop(3.0)

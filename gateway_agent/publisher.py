@@ -127,6 +127,8 @@ class TransportPublisher:
         return left, after
 
     def _unavailable(self, error: Exception) -> None:
+        if self._stopping.is_set():
+            return  # its publisher was closed, and says so
         pause = self._pauses.next()
         self.failures += 1
         state: State = "refused" if isinstance(error, BrokerRefused) else "unavailable"

@@ -36,13 +36,13 @@ def eventually(condition: Callable[[], Any], *, within: float = 30.0, what: str 
 class AgentProcess:
     """``python -m gateway_agent run FILE``."""
 
-    def __init__(self, file: Path, *, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, file: Path, *, environment: dict[str, str] | None = None, stop_within: float = 10) -> None:
         self.file = file
         self.log = file.with_suffix(".log")
         paths = os.pathsep.join([str(ROOT), str(file.parent)])
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway_agent", "run", str(file), "--stop-within", "10"],
+                [sys.executable, "-m", "gateway_agent", "run", str(file), "--stop-within", str(stop_within)],
                 stdout=log,
                 stderr=log,
                 env={**os.environ, "PYTHONPATH": paths, **(environment or {})},

@@ -98,6 +98,20 @@ def test_a_broker_that_is_away_holds_up_no_other_and_gets_all_when_it_is_back(
         assert account.dropped == []
 
 
+def test_an_agent_whose_brokers_are_all_silent_stops_in_time(servers: Servers, gateway: str, tmp_path: Path) -> None:
+    """Guarantee: brokers that answer nothing hold up the end together, not one after the other."""
+    file = tmp_path / "gateway.toml"
+    brokers = {name: servers[name] for name in names()}
+    urls = {name: server.proxied_url() for name, server in brokers.items()}
+    write_configuration(file, gateway, urls, channels={name: name for name in names()})
+    for server in brokers.values():
+        server.proxy.hang()
+    with agent(file, stop_within=1) as running:
+        eventually(lambda: len(found := counted(running, gateway)) == len(urls) and all(a > 0 for a, _ in found.values()))
+        assert running.terminate(within=10) == 0
+    assert "does not take frames" not in running.log.read_text(), "that it was closed is no fault of a broker"
+
+
 class Ordering:
     """The other end of a gateway's commands: gives orders, and keeps what is told of them."""
 
