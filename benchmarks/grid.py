@@ -57,7 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./dev bench grid", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--brokers", default="", metavar="NAME,…", help="only these (by default all that there are servers for)")
+    parser.add_argument(
+        "--brokers",
+        default="",
+        metavar="NAME,…",
+        help="only these; nothing is kept then (by default all that there are servers for)",
+    )
     parser.add_argument("--sizes", type=_numbers, metavar="BYTES,…", help="by default " + ",".join(map(str, SIZES)))
     parser.add_argument("--rates", type=_numbers, metavar="RATE,…", help="per second, by default " + ",".join(map(str, RATES)))
     parser.add_argument("--seconds", type=float, help="length of a cell (3; with --quick 1.5)")
@@ -122,7 +127,7 @@ def _keep(found: dict[str, list[Outcome]], *, seconds: float, load: Sequence[flo
     for share in ("p50", "p95"):
         plot_grid(of_grid, share, RESULTS / f"grid-{share}.png", note=NOTE)
     if published := [one for one in found.get(PUBLISHED_ON, []) if one.cell.size == PUBLISHED.size]:
-        title = f"{PUBLISHED_ON}, {PUBLISHED.size:,} B at {PUBLISHED.rate}/s of each client: {NOTE}"
+        title = f"{PUBLISHED_ON}, {PUBLISHED.size:,} B at {PUBLISHED.rate}/s of each client\n{NOTE}"
         plot_clients(published, RESULTS / "grid-clients.png", title=title, limit=PUBLISHED_MS)
 
 
@@ -144,6 +149,6 @@ def main(arguments: list[str]) -> int:
         return 2
     load.append(os.getloadavg()[0])
     _show(found)
-    if not options.quick:
+    if not options.quick and not options.brokers:
         _keep(found, seconds=seconds, load=load)
     return 0

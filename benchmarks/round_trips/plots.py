@@ -31,13 +31,13 @@ def plot_grid(found: Mapping[str, Sequence[Outcome]], share: Share, path: Path, 
         name, outcomes = list(found.items())[number]
         panel.set_title(name, fontweight="bold")
         panel.set_xscale("log")
-        panel.set_yscale("log")
-        panel.grid(visible=True, which="major", alpha=0.3)
+        panel.xaxis.set_major_formatter(_sizes())
+        _milliseconds(panel)
         for rate, colour in zip(rates, colours, strict=True):
             _line(panel, [one for one in outcomes if one.cell.rate == rate], share, colour, f"{rate} messages/s")
         if number + columns >= len(found):
             panel.tick_params(labelbottom=True)
-            panel.set_xlabel("size of a message (bytes)")
+            panel.set_xlabel("size of a message")
         if number % columns == 0:
             panel.set_ylabel(f"round trip, {share} (ms)")
     (cross,) = panels.flat[0].plot([], [], "x", color="grey", label="rate not sustained")
@@ -70,15 +70,29 @@ def plot_clients(outcomes: Sequence[Outcome], path: Path, *, title: str, limit: 
         )
     panel.axhline(limit, color="grey", linestyle="--", linewidth=1, label=f"published: under {limit:g} ms")
     panel.set_xscale("log")
-    panel.set_yscale("log")
-    panel.set_xticks([one.cell.clients for one in tried], [str(one.cell.clients) for one in tried])
+    _milliseconds(panel)
     panel.minorticks_off()
+    panel.set_xticks([one.cell.clients for one in tried], [str(one.cell.clients) for one in tried])
     panel.set_xlabel("clients (devices of one gateway)")
     panel.set_ylabel("round trip (ms)")
-    panel.grid(visible=True, alpha=0.3)
     panel.legend(frameon=False)
-    panel.set_title(title, fontsize=10)
+    panel.set_title(title, fontsize=9)
     figure.savefig(path)
+
+
+def _milliseconds(panel: Any) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    panel.set_yscale("log")
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    panel.grid(visible=True, which="major", alpha=0.3)
+
+
+def _sizes() -> Any:
+    from matplotlib.ticker import EngFormatter
+
+    return EngFormatter(unit="B", places=0)
 
 
 def _colours(count: int) -> list[Any]:
