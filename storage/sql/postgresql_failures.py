@@ -14,13 +14,16 @@ from storage.errors import StoreError, StoreFull, StoreRefused, StoreUnavailable
 #: little of something, a server that goes or comes, a server that has become a standby, a lock or a statement that took long.
 _TRANSIENT: Final = ("08", "40", "53", "57P", "25006", "55P03", "57014", "58000", "58030")
 _DISK_FULL: Final = "53100"
+#: No privilege; no schema that may be used.
+_NO_RIGHT: Final = ("42501", "3F000")
 #: Before a session has begun the client library gives no code. What it says of these in other languages counts as
 #: unavailable, and is shown.
 _UNWANTED: Final = re.compile(
-    r"authentication failed|no password supplied|no pg_hba\.conf entry|role \".*\" (does not exist|is not permitted)"
+    r"authentication failed|no password supplied|pg_hba\.conf|role \".*\" (does not exist|is not permitted)"
     r"|database \".*\" does not exist|permission denied for database|is not currently accepting connections"
     r"|does not support SSL|certificate verify failed|certificate authority|root certificate file|certificate file"
-    r"|private key file|server certificate for|SSL error|unsupported startup parameter|requires a valid client certificate"
+    r"|private key file|server certificate for|SSL error: [a-z0-9]* alert|unsupported startup parameter"
+    r"|requires a valid client certificate"
 )
 
 
@@ -43,7 +46,7 @@ def describe(where: str, error: DBAPIError) -> StoreError:
         return StoreFull(message, remedy="free space at the server; nothing was half written")
     if is_transient(error):
         return StoreUnavailable(message, remedy="is the server running and to be reached from here, and not overloaded?")
-    if code == "42501":
+    if code in _NO_RIGHT:
         return StoreRefused(message, remedy="grant the user what the store's README tells")
     if not code:
         return StoreRefused(message, remedy="check user, password, database and certificates of the URL")

@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.storage.contract", "tests.storage.journal_contract")
+pytest.register_assert_rewrite("tests.storage.contract", "tests.storage.journal_contract", "tests.storage.server_contract")

@@ -18,16 +18,21 @@ from tests.servers.proxy import TcpProxy
 
 PASSWORD: Final = "right/p@ss:word"  # characters that mean something in a URL
 _PROGRAMS: Final = Path("/usr/lib/postgresql")
+# Tests' folders are closed to others than their owner; the capability leads through them.
+_CAPABILITY: Final = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+_AS_NOBODY: Final = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *_CAPABILITY]
 
 
 class PostgresqlServer:
     """Database ``iotcloud``. The user ``iotcloud`` owns it and needs no password, ``writer`` has one."""
 
+    impatient: Final = {"retry": "3s", "connect_timeout": "2s", "statement_timeout": "1s"}
+
     def __init__(self, directory: Path) -> None:
         self.port = free_port()
         self.certificates = certificates(directory / "certificates")
         self.data = directory / "data"
-        as_nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.geteuid() == 0 else []
+        as_nobody = _AS_NOBODY if os.geteuid() == 0 else []
         programs = _programs()
         if not self.data.exists():
             _give(directory, nobody=bool(as_nobody))
@@ -68,6 +73,9 @@ class PostgresqlServer:
     def proxied_url(self, **options: str) -> str:
         return _url("iotcloud", self.proxy.port, "iotcloud", options)
 
+    def wrong_password_url(self) -> str:
+        return _url("writer:wrong-password", self.port, "iotcloud", {})
+
     def query(self, statement: str, *parameters: object) -> list[tuple[object, ...]]:
         """What a person with psql would see; changes are kept."""
         with psycopg.connect(f"host=127.0.0.1 port={self.port} user=iotcloud dbname=iotcloud", autocommit=True) as connection:
@@ -103,14 +111,10 @@ def _programs() -> Path:
 
 
 def _give(directory: Path, *, nobody: bool) -> None:
-    """Let the user nobody have ``directory``, and pass through those above it."""
-    if not nobody:
-        return
-    for path in (directory, *directory.rglob("*")):
-        shutil.chown(path, "nobody", "nogroup")
-    for parent in directory.parents:
-        if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 0o001:
-            parent.chmod(parent.stat().st_mode | 0o001)
+    """Let the user nobody have ``directory``."""
+    if nobody:
+        for path in (directory, *directory.rglob("*")):
+            shutil.chown(path, "nobody", "nogroup")
 
 
 def _run(command: list[str]) -> None:
