@@ -24,6 +24,7 @@ MASTER = [
 ]
 PIPELINES = [
     "apache-beam==2.77.0",
+    "ddsketch>=3.0.1,<4",
     "numpy>=1.26,<3",
     "polars>=1.20,<2",
     "pyarrow>=16,<26",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import msgspec
 from schemas.errors import ConfigurationError
 from schemas.registry import EventSchema, Schemas, load_event_schema
 from settings import Bytes, Seconds, load
+from transforms.measures import AggregateConfig, measures_of
 from transforms.windows import WindowSpec, check_windows
 
 
@@ -22,6 +24,10 @@ class WindowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     every: Seconds | None = None
     #: How long after its end, by event time, a window still takes late events.
     allowed_lateness: Seconds = Seconds(86_400)
+    #: What its rows hold beyond count, sum, mean, min and max: stddev, first, last, percentiles (p95), those of ``[aggregates]``.
+    aggregates: tuple[str, ...] = ()
+    #: Of percentiles: how far they may be off, relative to their value.
+    accuracy: float = 0.001
 
     def __post_init__(self) -> None:
         if self.kind == "sliding" and self.every is None:
@@ -29,9 +35,12 @@ class WindowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.kind == "fixed" and self.every is not None:
             raise ValueError("a fixed window has no 'every'; write kind = \"sliding\"")
 
-    def spec(self, name: str) -> WindowSpec:
+    def spec(self, name: str, own: Mapping[str, AggregateConfig]) -> WindowSpec:
+        """``own`` are the user's aggregates. Raises `ConfigurationError`."""
         size = _micros(self.size)
-        return WindowSpec(name, size, size if self.every is None else _micros(self.every), _micros(self.allowed_lateness))
+        every = size if self.every is None else _micros(self.every)
+        measures = measures_of(self.aggregates, accuracy=self.accuracy, own=own, where=f"windows.{name}: ")
+        return WindowSpec(name, size, every, _micros(self.allowed_lateness), measures)
 
 
 class SourceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,6 +74,8 @@ class PipelineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shards: int = 1
     source: SourceConfig = msgspec.field(default_factory=SourceConfig)
     windows: dict[str, WindowConfig] = msgspec.field(default_factory=dict)
+    #: Aggregates of the user's own, which windows may be asked for by name.
+    aggregates: dict[str, AggregateConfig] = msgspec.field(default_factory=dict)
     commands: CommandsConfig = msgspec.field(default_factory=CommandsConfig)
     #: `transforms.rules` reads them.
     rules: Any = None
@@ -78,7 +89,7 @@ class PipelineConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def window_specs(self) -> tuple[WindowSpec, ...]:
         """Raises `ConfigurationError` for windows that make no sense, or could not be told apart."""
-        specs = tuple(config.spec(name) for name, config in self.windows.items())
+        specs = tuple(config.spec(name, self.aggregates) for name, config in self.windows.items())
         check_windows(specs)
         return specs
 

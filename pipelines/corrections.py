@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from brokers import LogReader, OffsetExpired
+from pipelines.others import with_others
 from pipelines.session import Session
 from pipelines.sources.discovery import Source
 from pipelines.state import Asked, JobState
@@ -63,7 +64,8 @@ class Recomputation:
                             self._add(columns, wanted, kept)
         now = self.clock()
         return [
-            rows(merge(partials), windows[name], start, pane=LATE, updated_at=now) for (name, start), partials in kept.items()
+            rows(merge(partials, windows[name].measures), windows[name], start, pane=LATE, updated_at=now)
+            for (name, start), partials in kept.items()
         ]
 
     def _add(self, columns: pl.DataFrame, wanted: set[tuple[str, int]], kept: dict[tuple[str, int], list[pl.DataFrame]]) -> None:
@@ -72,7 +74,7 @@ class Recomputation:
                 partials = kept.setdefault((window.name, start), [])
                 partials.append(partial)
                 if len(partials) >= _MOST_PARTIALS:
-                    partials[:] = [merge(partials)]
+                    partials[:] = [merge(partials, window.measures)]
 
     def _events(
         self, reader: LogReader, topic: str, partition: int, start: int | None, least: int, most: int
@@ -120,7 +122,7 @@ class Corrector:
             return 0
         found = self._recomputation.rows([entry.correction for entry in asked], self._state.marks(), self._session)
         if found:
-            self._write(pl.concat(found))
+            self._write(with_others(pl.concat(found, how="diagonal"), "aggregates"))
         self._state.settled(asked)
         self._session.counts.add("corrected_windows", len(asked))
         return len(asked)

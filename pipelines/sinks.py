@@ -9,6 +9,7 @@ from typing import Any
 import apache_beam as beam
 import polars as pl
 
+from pipelines.others import with_others
 from pipelines.session import Session, session_of
 from schemas.errors import IoTCloudError
 from storage import Sink, open_sink
@@ -46,7 +47,7 @@ class WriteRows(beam.DoFn):
             return
         rows = pl.concat(self._rows, how="diagonal_relaxed") if len(self._rows) > 1 else self._rows[0]
         self._rows = []
-        rows = last_of_each(rows, self._table)
+        rows = last_of_each(with_others(rows, self._table), self._table)
         for url in self._urls:
             with_sink(url).write(self._table, rows)
         session.counts.add(f"rows_{self._table}", len(rows))

@@ -1,7 +1,7 @@
 """Partial aggregates: rows to partials, partials to partials, partials to result rows. Columns only, no Beam.
 
-A partial has one row per device and channel: ``count``, the limbs of the sum (`transforms.exact`), ``min``, ``max``.
-Merging is exact in any order and grouping.
+A partial has one row per device and channel: ``count``, the limbs of the sum (`transforms.exact`), ``min``, ``max``, and the
+columns of the measures it is made with (`transforms.measures`). Merging is exact in any order and grouping.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import polars as pl
 from schemas.header import HEADER_NAMES
 from transforms import exact
 from transforms.columns import is_aggregated
+from transforms.measures import Measure
 from transforms.windows import WindowSpec
 
 SERIES: Final = ("device", "channel")
+#: Of result rows; those of a window that is asked for measures have a column for each besides.
 ROW_TYPES: Final[dict[str, pl.DataType]] = {
     "window_start": pl.Int64(),
     "window_end": pl.Int64(),
@@ -35,6 +37,7 @@ ROW_TYPES: Final[dict[str, pl.DataType]] = {
 ON_TIME: Final = "on_time"
 LATE: Final = "late"
 
+_NO_REST: Final = pl.lit(None, pl.List(pl.Float64)).alias("rest")
 _MERGES: Final = (
     pl.col("count").sum(),
     pl.col("high").sum(),
@@ -46,55 +49,79 @@ _MERGES: Final = (
 )
 
 
-def measurements(events: pl.DataFrame) -> pl.DataFrame:
-    """Columns event_time, device, channel, value: the numbers of decoded events, under the names they aggregate by.
+def row_types(window: WindowSpec) -> dict[str, pl.DataType]:
+    """Types of the columns of a window's result rows."""
+    return ROW_TYPES | {name: pl.Float64() for measure in window.measures for name in measure.names}
+
+
+def measurements(events: pl.DataFrame, more: Sequence[str] = ()) -> pl.DataFrame:
+    """Columns event_time, device, channel, value and ``more``: the numbers of decoded events, under the names they aggregate by.
 
     One numeric or on-off measurement goes by the channel's name, and what is null or not a number is left out. Where
     there are several, or none, they go by ``channel.field``, and the channel's name stands for the events themselves, with
     no value: they are counted.
     """
     names = [name for name, dtype in events.schema.items() if name not in HEADER_NAMES and is_aggregated(dtype)]
-    parts = [_measurement(events, name, alone=len(names) == 1) for name in names]
+    parts = [_measurement(events, name, more, alone=len(names) == 1) for name in names]
     if len(parts) == 1:
         return parts[0]
-    return pl.concat([events.select("event_time", *SERIES, pl.lit(None, pl.Float64).alias("value")), *parts])
+    return pl.concat([events.select("event_time", *SERIES, pl.lit(None, pl.Float64).alias("value"), *more), *parts])
 
 
-def _measurement(events: pl.DataFrame, name: str, *, alone: bool) -> pl.DataFrame:
+def _measurement(events: pl.DataFrame, name: str, more: Sequence[str], *, alone: bool) -> pl.DataFrame:
     channel = pl.col("channel") if alone else (pl.col("channel") + f".{name}").alias("channel")
     value = events.get_column(name)
-    part = events.select("event_time", "device", channel, pl.col(name).cast(pl.Float64).alias("value"))
+    part = events.select("event_time", "device", channel, pl.col(name).cast(pl.Float64).alias("value"), *more)
     if value.null_count() or (value.dtype.is_float() and value.is_nan().any()):
         return part.filter(pl.col("value").is_not_null() & pl.col("value").is_not_nan())
     return part
 
 
-def slices(values: pl.DataFrame, width: int) -> pl.DataFrame:
+def slices(values: pl.DataFrame, width: int, measures: Sequence[Measure] = ()) -> pl.DataFrame:
     """Partials of `measurements`, per slice of ``width`` µs: columns slice, device, channel, and a partial's."""
+    start = pl.col("event_time").floordiv(width).mul(width).alias("slice")
+    return grouped(with_limbs(values.with_columns(start), measures), ["slice", *SERIES], measures)
+
+
+def with_limbs(values: pl.DataFrame, measures: Sequence[Measure] = ()) -> pl.DataFrame:
+    """Measurements with all that their partials are aggregated from."""
     high, middle, low, odd = exact.split(values.get_column("value").fill_null(0.0).to_numpy())
-    columns: list[pl.Expr | str] = [pl.col("event_time").floordiv(width).mul(width).alias("slice"), "device", "channel", "value"]
-    table = values.select(*columns).with_columns(pl.Series("high", high), pl.Series("middle", middle))
-    table = table.with_columns(pl.lit(0, pl.Int64).alias("low") if low is None else pl.Series("low", low))
-    rest: pl.Expr = pl.lit(None, pl.List(pl.Float64)).alias("rest")
-    if odd is not None:
-        table = table.with_columns(pl.Series("odd", odd))
-        rest = pl.col("value").filter(pl.col("odd")).alias("rest")
-    aggregated = table.group_by("slice", *SERIES).agg(
+    table = values.with_columns(
+        pl.Series("high", high),
+        pl.Series("middle", middle),
+        pl.lit(0, pl.Int64).alias("low") if low is None else pl.Series("low", low),
+        *([pl.Series("odd", odd)] if odd is not None else []),
+    )
+    for measure in measures:
+        table = measure.prepare(table)
+    return table
+
+
+def grouped(table: pl.DataFrame, keys: Sequence[str], measures: Sequence[Measure] = (), *more: pl.Expr) -> pl.DataFrame:
+    """Partials of what `with_limbs` has made, by ``keys``, with the aggregations ``more``."""
+    is_odd = "odd" in table.columns
+    partials = table.group_by(keys).agg(
         pl.len().cast(pl.Int64).alias("count"),
         pl.col("high").sum(),
         pl.col("middle").sum(),
         pl.col("low").sum(),
         pl.col("value").min().alias("min"),
         pl.col("value").max().alias("max"),
-        *([rest] if odd is not None else []),
+        *([pl.col("value").filter(pl.col("odd")).alias("rest")] if is_odd else []),
+        *more,
+        *(expression for measure in measures for expression in measure.partial()),
     )
-    return aggregated if odd is not None else aggregated.with_columns(rest)
+    if not is_odd:
+        partials = partials.with_columns(_NO_REST)
+    for measure in measures:
+        partials = measure.tidy(partials)
+    return partials
 
 
-def coarser(partials: pl.DataFrame, width: int) -> pl.DataFrame:
+def coarser(partials: pl.DataFrame, width: int, measures: Sequence[Measure] = ()) -> pl.DataFrame:
     """`slices` of ``width`` µs out of narrower ones that divide it."""
     moved = partials.with_columns(pl.col("slice").floordiv(width).mul(width))
-    return _merged(moved, ["slice", *SERIES])
+    return merged(moved, ["slice", *SERIES], measures)
 
 
 def by_window(partials: pl.DataFrame, window: WindowSpec) -> Iterable[tuple[int, pl.DataFrame]]:
@@ -102,31 +129,45 @@ def by_window(partials: pl.DataFrame, window: WindowSpec) -> Iterable[tuple[int,
     bounds = partials.get_column("slice").unique().to_list()
     for start in sorted({start for place in bounds for start in window.starts(place)}):
         inside = partials if len(bounds) == 1 else partials.filter(pl.col("slice").is_between(start, start + window.size, "left"))
-        yield start, merge([inside.drop("slice")]) if len(bounds) > 1 and window.slice < window.size else inside.drop("slice")
+        inside = inside.drop("slice")
+        yield start, merge([inside], window.measures) if len(bounds) > 1 and window.slice < window.size else inside
 
 
-def merge(partials: Sequence[pl.DataFrame]) -> pl.DataFrame:
+def merge(partials: Sequence[pl.DataFrame], measures: Sequence[Measure] = ()) -> pl.DataFrame:
     """One partial out of several."""
-    return _merged(pl.concat(partials) if len(partials) > 1 else partials[0], list(SERIES))
+    return merged(together(partials), list(SERIES), measures)
 
 
-def _merged(table: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+def together(partials: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Partials below one another, whatever the order of their columns."""
+    if len(partials) == 1:
+        return partials[0]
+    columns = partials[0].columns
+    return pl.concat([partial if partial.columns == columns else partial.select(columns) for partial in partials])
+
+
+def merged(table: pl.DataFrame, keys: list[str], measures: Sequence[Measure] = (), *more: pl.Expr) -> pl.DataFrame:
+    """Partials by ``keys`` out of `together` ones, with the aggregations ``more``."""
     plain = table.get_column("rest").null_count() == len(table)
-    merged = table.group_by(keys).agg(*(_MERGES[:-1] if plain else _MERGES))
+    merges = [expression for measure in measures for expression in measure.merge()]
+    found = table.group_by(keys).agg(*(_MERGES[:-1] if plain else _MERGES), *more, *merges)
     if plain:
-        merged = merged.with_columns(pl.lit(None, pl.List(pl.Float64)).alias("rest"))
+        found = found.with_columns(_NO_REST)
     else:
         # Lists of lists, many of them null: rare enough for Python.
-        found = [[value for rest in lists for value in rest or ()] for lists in merged.get_column("rest").to_list()]
-        rests = [exact.reduce_rest(rest) or None for rest in found]
-        merged = merged.with_columns(pl.Series("rest", rests, pl.List(pl.Float64)))
+        listed = [[value for rest in lists for value in rest or ()] for lists in found.get_column("rest").to_list()]
+        rests = [exact.reduce_rest(rest) or None for rest in listed]
+        found = found.with_columns(pl.Series("rest", rests, pl.List(pl.Float64)))
     # Carried over, limbs can be summed again as often as wanted.
-    limbs = exact.normalise(*(merged.get_column(name).to_numpy() for name in ("high", "middle", "low")))
-    return merged.with_columns(*(pl.Series(name, limb) for name, limb in zip(("high", "middle", "low"), limbs, strict=True)))
+    limbs = exact.normalise(*(found.get_column(name).to_numpy() for name in ("high", "middle", "low")))
+    found = found.with_columns(*(pl.Series(name, limb) for name, limb in zip(("high", "middle", "low"), limbs, strict=True)))
+    for measure in measures:
+        found = measure.tidy(found)
+    return found
 
 
 def rows(partial: pl.DataFrame, window: WindowSpec, start: int, *, pane: str, updated_at: int) -> pl.DataFrame:
-    """Result rows (`ROW_TYPES`) of a merged partial, by device and channel. Times in µs since 1970, UTC."""
+    """Result rows (`row_types`) of a merged partial, by device and channel. Times in µs since 1970, UTC."""
     partial = partial.sort(SERIES)
     limbs = [partial.get_column(name).to_numpy() for name in ("high", "middle", "low")]
     sums = exact.total(*exact.normalise(*limbs))
@@ -146,6 +187,7 @@ def rows(partial: pl.DataFrame, window: WindowSpec, start: int, *, pane: str, up
         (total / pl.col("count")).alias("mean"),
         "min",
         "max",
+        *(column for measure in window.measures for column in measure.finish(partial)),
         pl.lit(pane).alias("pane"),
         pl.lit(updated_at, pl.Int64).alias("updated_at"),
     )

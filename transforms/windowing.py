@@ -22,6 +22,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 from transforms.admit import BEFORE_ALL, Admitted, PartitionKey, wall_clock
 from transforms.aggregates import LATE, ON_TIME, SERIES, by_window, coarser, measurements, merge, pack, rows, slices, unpack
+from transforms.measures import Measure
 from transforms.windows import WindowSpec
 
 PARTIALS: Final = "partials"
@@ -72,7 +73,7 @@ class AssignWindows(beam.DoFn):
 
 
 class WindowAggregates(beam.DoFn):
-    """Stateful: partials by key in, data frames of whole result rows (`transforms.aggregates.ROW_TYPES`) out."""
+    """Stateful: partials by key in, data frames of whole result rows (`transforms.aggregates.row_types`) out."""
 
     #: Partials; each begins with whether its events have been in a row that was given out.
     STORED = BagStateSpec("partials", BytesCoder())
@@ -128,16 +129,19 @@ class WindowAggregates(beam.DoFn):
         parts = list(stored.read())
         # Some runners fire this timer before the other; and windows that take no late events have this one alone.
         if _waiting(parts):
-            yield self._rows(key, merge([unpack(part[1:]) for part in parts]), LATE if _given(parts) else ON_TIME)
+            yield self._rows(key, self._merged(key, parts), LATE if _given(parts) else ON_TIME)
         stored.clear()
         self._pending.pop(key, None)
 
     def _emit(self, key: str, parts: Sequence[bytes], stored: Any, pane: str) -> pl.DataFrame:
-        merged = merge([unpack(part[1:]) for part in parts])
+        merged = self._merged(key, parts)
         stored.clear()
         stored.add(_GIVEN + pack(merged))
         self._pending.pop(key, None)
         return self._rows(key, merged, pane)
+
+    def _merged(self, key: str, parts: Sequence[bytes]) -> pl.DataFrame:
+        return merge([unpack(part[1:]) for part in parts], self._window(key)[0].measures)
 
     def _rows(self, key: str, merged: pl.DataFrame, pane: str) -> pl.DataFrame:
         window, start = self._window(key)
@@ -150,9 +154,9 @@ class WindowAggregates(beam.DoFn):
             parts = list(stored.read())
             stored.clear()
             for kind in (_GIVEN, _NEW):
-                same = [unpack(part[1:]) for part in parts if part[:1] == kind]
+                same = [part for part in parts if part[:1] == kind]
                 if same:
-                    stored.add(kind + pack(merge(same)))
+                    stored.add(kind + pack(self._merged(key, same)))
             self._pending[key] = 0
 
     def _window(self, key: str) -> tuple[WindowSpec, int]:
@@ -183,15 +187,19 @@ class AggregateInWindows(beam.PTransform):
 
 def partials_of(columns: pl.DataFrame, windows: tuple[WindowSpec, ...]) -> Iterator[tuple[WindowSpec, int, pl.DataFrame]]:
     """Window, start and partial for every window that the events of ``columns`` fall into."""
-    values = measurements(columns)
+    values = measurements(columns, ("epoch", "seq") if any(window.measures for window in windows) else ())
     if not len(values):
         return
-    shared: dict[int, pl.DataFrame] = {}
+    # Slices are shared by the windows of the same measures: none carries what only another was asked for.
+    shared: dict[tuple[Measure, ...], dict[int, pl.DataFrame]] = {}
     for window in sorted(windows, key=lambda window: window.slice):
-        if window.slice not in shared:
-            finer = next((shared[width] for width in sorted(shared, reverse=True) if window.slice % width == 0), None)
-            shared[window.slice] = slices(values, window.slice) if finer is None else coarser(finer, window.slice)
-        for start, partial in by_window(shared[window.slice], window):
+        of_width = shared.setdefault(window.measures, {})
+        if window.slice not in of_width:
+            finer = next((of_width[width] for width in sorted(of_width, reverse=True) if window.slice % width == 0), None)
+            of_width[window.slice] = (
+                slices(values, window.slice, window.measures) if finer is None else coarser(finer, window.slice, window.measures)
+            )
+        for start, partial in by_window(of_width[window.slice], window):
             yield window, start, partial
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from schemas.errors import ConfigurationError
+from transforms.measures.contract import Measure
 
 #: Windows one event may fall into.
 MOST_OVERLAPS: Final = 1_000
@@ -27,6 +28,8 @@ class WindowSpec:
     every: int
     #: How long after its end, by the watermark, a window still takes late events.
     allowed_lateness: int = 0
+    #: What its rows hold beyond count, sum, mean, min and max.
+    measures: tuple[Measure, ...] = ()
 
     def __post_init__(self) -> None:
         if self.size <= 0 or self.every <= 0 or self.allowed_lateness < 0:

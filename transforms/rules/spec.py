@@ -14,7 +14,7 @@ from schemas.errors import ConfigurationError
 from schemas.registry import EventSchema
 from schemas.topics import commands_topic
 from settings import Seconds, convert, seconds_of
-from transforms.aggregates import ROW_TYPES
+from transforms.aggregates import row_types
 from transforms.columns import column_types
 from transforms.rules import condition, template
 from transforms.windows import WindowSpec
@@ -102,7 +102,7 @@ def _rule(name: str, config: RuleConfig, windows: dict[str, WindowSpec], events:
         raise ConfigurationError("is not a name", remedy="letters, digits, '_' and '-'")
     _check_combination(config)
     window = _window(config, windows)
-    schemas = [dict(ROW_TYPES)] if window else events
+    schemas = [row_types(window)] if window else events
     for field, text in (("when", config.when), ("until", config.until)):
         if text:
             try:
