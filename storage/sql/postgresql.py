@@ -133,7 +133,7 @@ _LACKING_RIGHTS: Final = """
       AND NOT (has_table_privilege(to_regclass(quote_ident(name)), 'SELECT')
            AND has_table_privilege(to_regclass(quote_ident(name)), 'INSERT')
            AND has_table_privilege(to_regclass(quote_ident(name)), 'UPDATE')
-           AND (name <> 'gaps' OR has_table_privilege(to_regclass(quote_ident(name)), 'DELETE')))
+           AND (name NOT IN ('gaps', 'sessions') OR has_table_privilege(to_regclass(quote_ident(name)), 'DELETE')))
 """
 
 

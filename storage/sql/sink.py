@@ -12,6 +12,7 @@ import stamina
 from sqlalchemy.exc import DBAPIError
 
 from storage.ranges import overlay
+from storage.spans import survivors
 from storage.sql.database import Database
 from storage.sql.schema import SQL_TABLES
 from storage.tables import Table, table_named
@@ -32,12 +33,8 @@ class SqlSink:
         if rows.is_empty():
             return
         conformed = spec.conform(rows)
-        if spec.merge != "ranges":
-            # In the order of their key: the database stores them so, and two writers lock them in one order.
-            conformed = conformed.sort(spec.key, maintain_order=True)
-        encoded = self._database.encoded(spec, conformed)
-        put = self._put_ranges if spec.merge == "ranges" else self._database.upsert
-        self._transact(f"{self.url}: table {table!r}", lambda connection: put(connection, spec, encoded))
+        put = {"ranges": self._put_ranges, "spans": self._put_spans}.get(spec.merge, self._put)
+        self._transact(f"{self.url}: table {table!r}", lambda connection: put(connection, spec, conformed))
 
     def check(self) -> None:
         self._database.check()
@@ -60,9 +57,30 @@ class SqlSink:
         except DBAPIError as error:
             raise database.describe(where, error) from error
 
+    def _put(self, connection: sa.Connection, spec: Table, rows: pl.DataFrame) -> None:
+        # In the order of their key: the database stores them so, and two writers lock them in one order.
+        rows = rows.sort(spec.key, maintain_order=True)
+        self._database.upsert(connection, spec, self._database.encoded(spec, rows))
+
+    def _put_spans(self, connection: sa.Connection, spec: Table, rows: pl.DataFrame) -> None:
+        table = SQL_TABLES[spec.name]
+        group = spec.key[:-1]
+        spans = self._database.encoded(spec, rows.sort(spec.key, maintain_order=True)).select(
+            *group, "window_start", "window_end"
+        )
+        self._database.reserve(connection, spec, spans.select(group).unique(maintain_order=True).rows())
+        overlapped = sa.and_(
+            *(table.c[name] == sa.bindparam(f"of_{name}") for name in group),
+            table.c["window_start"] < sa.bindparam("of_window_end"),
+            table.c["window_end"] > sa.bindparam("of_window_start"),
+        )
+        connection.execute(sa.delete(table).where(overlapped), spans.rename(lambda name: f"of_{name}").to_dicts())
+        self._put(connection, spec, survivors(rows, spec))
+
     def _put_ranges(self, connection: sa.Connection, spec: Table, rows: pl.DataFrame) -> None:
         group = spec.key[:-1]
         table = SQL_TABLES[spec.name]
+        rows = self._database.encoded(spec, rows)
 
         def of_group(row: dict[str, Any]) -> tuple[Any, ...]:
             return tuple(row[name] for name in group)

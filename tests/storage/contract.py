@@ -16,7 +16,7 @@ import pytest
 from schemas.errors import ConfigurationError
 from storage import Sink, open_sink
 from storage.tables import TABLES
-from tests.storage.rows import START, aggregates, gaps, latest
+from tests.storage.rows import START, aggregates, gaps, latest, sessions
 
 
 class SinkContract:
@@ -92,6 +92,32 @@ class SinkContract:
     def test_gaps_of_gateways_do_not_meet(self, url: str, sink: Sink) -> None:
         sink.write("gaps", pl.concat([gaps((1, 5, "open")), gaps((3, 9, "open"), gateway="h")]))
         assert self.ranges(url) == [(1, 5, "open"), (3, 9, "open")]
+
+    def test_a_session_takes_the_place_of_all_that_it_overlaps(self, url: str, sink: Sink) -> None:
+        sink.write("sessions", sessions((0, 10), (20, 30), (30, 40)))
+        sink.write("sessions", pl.concat([sessions((5, 8), device="other"), sessions((5, 8), period=START - 1)]))
+        sink.write("sessions", sessions((8, 30), count=2))
+        assert self.spans(url) == [("d", 5, 8), ("d", 8, 30), ("d", 30, 40), ("other", 5, 8)]
+        sink.write("sessions", sessions((8, 31), count=3))
+        assert self.spans(url) == [("d", 5, 8), ("d", 8, 31), ("other", 5, 8)]
+
+    def test_sessions_told_again_come_to_the_same(self, url: str, sink: Sink) -> None:
+        history = [
+            sessions((0, 10), (20, 30)),
+            sessions((40, 50), (0, 30), count=2),
+            sessions((0, 9), (0, 30), (45, 60), count=3),
+        ]
+        for rows in [*history, *history]:
+            sink.write("sessions", rows)
+        assert self.spans(url) == [("d", 0, 30), ("d", 45, 60)]
+        assert {row["count"] for row in self.rows(url, "sessions")} == {3}
+
+    def spans(self, url: str) -> list[tuple[str, int, int]]:
+        rows = self.rows(url, "sessions")
+        second = 1_000_000
+        return sorted(
+            (row["device"], (row["window_start"] - START) // second, (row["window_end"] - START) // second) for row in rows
+        )
 
     def ranges(self, url: str) -> list[tuple[int, int, str]]:
         return sorted((row["first"], row["last"], row["state"]) for row in self.rows(url, "gaps"))

@@ -34,6 +34,16 @@ def aggregates(count: int, *, first: int = 0, value: float = 1.5, pane: str = "o
     )
 
 
+def sessions(*spans: tuple[int, int], device: str = "d", period: int = START, count: int = 1) -> pl.DataFrame:
+    """Sessions of one device from and to so many seconds after the start."""
+    rows = [
+        {"name": "visits", "period_start": period, "device": device, "channel": "c", "window_start": START + start * 1_000_000,
+         "window_end": START + end * 1_000_000, "count": count, "pane": "on_time", "updated_at": START}
+        for start, end in spans
+    ]  # fmt: skip
+    return pl.DataFrame(rows, schema_overrides={"window_start": pl.Int64})
+
+
 def latest(device: str, time: int, value: float | None, *, epoch: int = 1, seq: int = 0, text: str | None = None) -> pl.DataFrame:
     row = {"device": device, "channel": "c", "event_time": START + time, "gateway": "g", "epoch": epoch, "seq": seq}
     return pl.DataFrame([{**row, "value": value, "text": text, "updated_at": START}], schema=TABLES["latest"].types)
