@@ -6,4 +6,4 @@ from types import MappingProxyType
 from typing import Final
 
 #: Modules by the name of their job; each has ``main(arguments)``, which returns the exit status.
-JOBS: Final = MappingProxyType({name: f"pipelines.batch.{name}" for name in ("compact",)})
+JOBS: Final = MappingProxyType({name: f"pipelines.batch.{name}" for name in ("compact", "verify", "retention")})

@@ -16,6 +16,7 @@ import apache_beam as beam
 import msgspec
 
 from pipelines.batch import notes
+from pipelines.batch.account import Account
 from pipelines.batch.compacting import MERGED, SORTED, CompactSettings, HourNote, MergeHours, RangeNote, SortRanges
 from pipelines.batch.options import batch_parser, parse, schemas_of, size_of
 from pipelines.batch.running import BatchJob, batch_job
@@ -26,7 +27,7 @@ from storage import open_journal
 from storage.events.files import Files, open_files
 from storage.events.hours import read_progress
 from storage.events.layout import PROGRESS
-from storage.events.manifest import Covered, Format, Progress, covered, encode
+from storage.events.manifest import Covered, Format, Progress, Seen, covered, encode
 from storage.events.merging import TARGET_BYTES
 
 
@@ -137,7 +138,15 @@ def _after(begun: Progress, settings: CompactSettings, new: Sequence[Covered], f
         ),
         unknown=unknown,
         kept_from=begun.kept_from,
+        removed=_removed(begun, found),
     )
+
+
+def _removed(begun: Progress, found: Sequence[RangeNote]) -> list[Seen]:
+    account = Account()
+    for seen in (begun.removed, *(note.expired for note in found)):
+        account.add(seen, where="", twice=False)
+    return account.identities()
 
 
 def _report(ranges: Sequence[RangeNote], hours: Sequence[HourNote], begun: Progress) -> None:
@@ -152,6 +161,6 @@ def _report(ranges: Sequence[RangeNote], hours: Sequence[HourNote], begun: Progr
     if dead := sum(note.dead for note in ranges):
         unknown = sorted({fingerprint for note in ranges for fingerprint in note.unknown})
         lines.append(f"not events  {dead}" + (f"; unknown schemas: {', '.join(unknown)}" if unknown else ""))
-    if expired := sum(note.expired for note in ranges):
+    if expired := sum(last - first for note in ranges for seen in note.expired for first, last in seen.intervals):
         lines.append(f"too old     {expired}, of hours that retention has taken away")
     sys.stdout.write("\n".join(lines) + "\n")

@@ -17,7 +17,7 @@ from storage import open_journal
 from storage.contract import JournalRecord
 from storage.events.files import open_files
 from storage.events.layout import Hour
-from storage.events.manifest import Covered, Dropped, Format, Started
+from storage.events.manifest import Covered, Dropped, Format, Seen, Started
 from storage.events.merging import Run, merge_hour
 from storage.events.schema import stored
 from storage.events.sorting import Sorter
@@ -35,7 +35,7 @@ class RangeNote(msgspec.Struct, frozen=True):
     events: int
     duplicates: int
     dead: int
-    expired: int
+    expired: list[Seen]
     dropped: list[Dropped]
     started: list[Started]
     unknown: dict[str, int]

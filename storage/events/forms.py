@@ -6,7 +6,9 @@ Rows have the columns of `storage.events.schema.ORDER`; what else a form needs t
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, BinaryIO, Final, Protocol
 
@@ -86,7 +88,7 @@ class Parquet:
     def write(self, file: BinaryIO, schema: EventSchema, rows: pl.DataFrame, *, limit: int) -> int:
         # Sorted columns compress to a third or less.
         count = max(1, min(len(rows), len(rows) * 3 * limit // max(1, int(rows.estimated_size()))))
-        events = as_times(rows.head(count)).rename({TOPIC: topic_field(schema)}).select(column_types(schema))
+        events = as_times(rows.head(count)).rename({TOPIC: topic_field(schema)}).select(*column_types(schema))
         events.write_parquet(file, compression="zstd", statistics=True)
         return count
 
@@ -96,7 +98,9 @@ class Parquet:
     def columns(self, file: BinaryIO, schema: EventSchema, *, origin: str) -> pl.DataFrame:
         try:
             found = pl.read_parquet(io.BytesIO(file.read()))
-            return found.with_columns(pl.col(_TIMES).to_physical()).rename({topic_field(schema): TOPIC}).select(row_types(schema))
+            return (
+                found.with_columns(pl.col(_TIMES).to_physical()).rename({topic_field(schema): TOPIC}).select(*row_types(schema))
+            )
         except pl.exceptions.PolarsError as error:
             raise damaged(origin, error) from error
 
@@ -109,10 +113,9 @@ def as_times(events: pl.DataFrame) -> pl.DataFrame:
     return events.with_columns(pl.col(_TIMES).cast(pl.Datetime("us", "UTC")))
 
 
+@lru_cache(maxsize=256)
 def without_topic(schema: EventSchema) -> EventSchema:
     """The inverse of `storage.events.schema.stored`."""
-    import json
-
     record = {**schema.record, "fields": schema.record["fields"][:-1]}
     return EventSchema(json.dumps(record, ensure_ascii=False), schema.name, schema.fingerprint)
 
@@ -122,7 +125,7 @@ def _avro_columns(data: bytes, blocks: list[tuple[int, bytes]] | None, schema: E
     if all(field.columnar for field in fields_of(schema)):
         try:
             found = pl.read_avro(io.BytesIO(data))
-            return found.select(pl.all().to_physical()).select(column_types(schema))
+            return found.select(pl.all().to_physical()).select(*column_types(schema))
         except (pl.exceptions.PolarsError, OSError) as error:
             raise damaged(origin, error) from error
     rows: list[dict[str, Any]] = []

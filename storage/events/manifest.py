@@ -75,7 +75,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Dropped(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Events ``first`` to ``last``, inclusive, that a gateway gave up, or (``reason`` "missing") that were never stored."""
+    """Events ``first`` to ``last``, inclusive, that a gateway gave up."""
 
     topic: str
     gateway: str
@@ -107,6 +107,8 @@ class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unknown: dict[str, list[Covered]] = {}
     #: Hours before this time were taken away by age, and are not made again.
     kept_from: int | None = None
+    #: What they held.
+    removed: list[Seen] = []
 
 
 Document = TypeVar("Document", Manifest, Progress)

@@ -15,9 +15,9 @@ from storage.contract import JournalRecord
 from storage.events.files import Files
 from storage.events.forms import FORMS
 from storage.events.layout import HOUR, hour_of
-from storage.events.manifest import Covered, Dropped, Format, Started
-from storage.events.merging import Run, write_run
-from storage.events.schema import IDENTITY, short_name, stored
+from storage.events.manifest import Covered, Dropped, Format, Seen, Started
+from storage.events.merging import Run, identities, write_run
+from storage.events.schema import IDENTITY, TOPIC, short_name, stored
 from transforms.decode import Decoded, Decoder
 from transforms.raw import items_of
 
@@ -38,7 +38,9 @@ class Sorter:
         self._schemas = {schema.fingerprint.hex(): schema for schema in schemas}
         self._known = {schema.fingerprint for schema in schemas} | control_fingerprints().keys()
         self._kept_from = kept_from
-        self.records = self.events = self.duplicates = self.dead = self.expired = 0
+        self.records = self.events = self.duplicates = self.dead = 0
+        #: Events of hours that are not kept any more.
+        self.expired: list[Seen] = []
         self.dropped: list[Dropped] = []
         self.started: list[Started] = []
         #: First offset of each fingerprint that is not known.
@@ -70,7 +72,7 @@ class Sorter:
             for (number,), piece in rows.group_by(pl.col("event_time").floordiv(HOUR), maintain_order=True):
                 start = int(str(number)) * HOUR
                 if self._kept_from is not None and start < self._kept_from:
-                    self.expired += len(piece)
+                    self.expired += identities([piece])
                     continue
                 kept.setdefault((part.schema.fingerprint.hex(), start), []).append(piece)
         return sum(map(len, values))
@@ -100,6 +102,14 @@ class Sorter:
             write_run(self._files, path, rows)
             yield hour_of(short_name(self._schemas[fingerprint]), start).path, Run(path, fingerprint, len(rows), found)
         kept.clear()
+
+
+def events_in(topic: str, records: Iterable[JournalRecord], schemas: Schemas) -> Iterator[pl.DataFrame]:
+    """The columns `storage.events.schema.IDENTITY` of all events of some records, block by block."""
+    decoder = Decoder(schemas)
+    for block in _blocks(records):
+        for part in decoder.decode([record.value for record in block]).events:
+            yield part.columns.select(pl.lit(topic).alias(TOPIC), *IDENTITY[1:])
 
 
 def _blocks(records: Iterable[JournalRecord]) -> Iterator[list[JournalRecord]]:
