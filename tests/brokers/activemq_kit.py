@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from brokers import Delivery, QueueReader
 from tests.brokers.kit import eventually
-from tests.brokers.server_contract import acknowledge_or_again, poll_patiently
+from tests.brokers.patience import acknowledge_or_again, poll_patiently
 
 
 def poll_exactly(reader: QueueReader, count: int) -> list[Delivery]:

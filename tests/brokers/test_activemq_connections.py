@@ -15,7 +15,7 @@ from brokers import Broker, BrokerUnavailable, Message, Publisher, PublishError,
 from tests.brokers.activemq_kit import all_of, poll_exactly, read_on
 from tests.brokers.contract import BrokerContract
 from tests.brokers.kit import PATIENCE, eventually, following, numbered, parse, take
-from tests.brokers.server_contract import poll_patiently, publishing_again_and_again
+from tests.brokers.patience import poll_patiently, publishing_again_and_again
 from tests.servers.activemq import ActiveMqServer
 from tests.servers.broker_server import Servers
 from tests.servers.ports import free_port

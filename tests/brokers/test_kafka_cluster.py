@@ -12,7 +12,7 @@ import pytest
 
 from brokers import Message, connect
 from tests.brokers.kit import PATIENCE, following
-from tests.brokers.server_contract import poll_patiently
+from tests.brokers.patience import poll_patiently
 from tests.servers.kafka.pair import KafkaPair
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 
 from brokers import LogReader, PublishError, connect
 from tests.brokers.kit import Numbered, numbered, parse, read_all
-from tests.brokers.server_contract import publish_patiently
+from tests.brokers.patience import publish_patiently
 from tests.servers.broker_server import BrokerServer, Servers
 
 pytestmark = pytest.mark.slow

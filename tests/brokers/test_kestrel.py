@@ -15,8 +15,9 @@ import pytest
 from brokers import Broker, BrokerRefused, BrokerUnavailable, Message, PublishError, QueueReader, connect
 from brokers.subscription import subscribe
 from tests.brokers.kit import ROOT, Numbered, eventually, following, numbered, parse, take
+from tests.brokers.patience import ended_within, poll_patiently, publish_patiently
 from tests.brokers.queue_contract import QueueContract
-from tests.brokers.server_contract import ServerContract, ended_within, poll_patiently, publish_patiently
+from tests.brokers.server_contract import ServerContract
 from tests.servers.kestrel import KestrelServer
 
 TOPIC = "site.app.channel"

@@ -14,8 +14,9 @@ from paho.mqtt.client import MQTTv5
 from brokers import Broker, BrokerUnavailable, Delivery, Message, Publisher, PublishError, connect
 from brokers.mqtt.names import mqtt_topic
 from tests.brokers.kit import PATIENCE, Numbered, following, numbered, parse, take
+from tests.brokers.patience import acknowledge_or_again, poll_patiently, publish_patiently
 from tests.brokers.queue_contract import QueueContract
-from tests.brokers.server_contract import ServerContract, acknowledge_or_again, poll_patiently, publish_patiently
+from tests.brokers.server_contract import ServerContract
 from tests.servers.broker_server import BrokerServer
 from tests.servers.mqtt import PASSWORD, MosquittoServer
 

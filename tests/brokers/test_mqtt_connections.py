@@ -14,7 +14,8 @@ import pytest
 from brokers import BrokerRefused, BrokerUnavailable, Message, PublishError, connect
 from tests.brokers.contract import BrokerContract
 from tests.brokers.kit import PATIENCE, Numbered, following, numbered, parse, take
-from tests.brokers.server_contract import ServerContract, ended_within, poll_patiently
+from tests.brokers.patience import ended_within, poll_patiently
+from tests.brokers.server_contract import ServerContract
 from tests.servers.broker_server import Servers
 from tests.servers.mqtt import MosquittoServer
 from tests.servers.packages import apt

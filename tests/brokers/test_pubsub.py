@@ -12,8 +12,9 @@ import pytest
 
 from brokers import Broker, Message, Publisher, PublishError
 from tests.brokers.kit import ROOT, following, numbered, take
+from tests.brokers.patience import publish_patiently
 from tests.brokers.queue_contract import QueueContract
-from tests.brokers.server_contract import ServerContract, publish_patiently
+from tests.brokers.server_contract import ServerContract
 from tests.servers.broker_server import BrokerServer
 
 

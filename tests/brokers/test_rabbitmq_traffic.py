@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from brokers import BrokerUnavailable, Message, PublishError, connect
 from brokers.rabbitmq.topology import queue_name
 from tests.brokers.kit import Numbered, eventually, following, numbered, parse, take
-from tests.brokers.server_contract import publish_patiently
+from tests.brokers.patience import publish_patiently
 from tests.servers.broker_server import Servers
 from tests.servers.rabbitmq import RabbitServer
 

@@ -24,7 +24,7 @@ from brokers import Broker, Message, connect
 from schemas.frame import decode_frame, encode_frame
 from schemas.registry import Schemas, shipped
 from tests.brokers.kit import ROOT, eventually, read_all
-from tests.brokers.server_contract import publish_patiently
+from tests.brokers.patience import publish_patiently
 from tests.servers.broker_server import BrokerServer, Servers
 from tests.servers.every import logs, names, queues
 

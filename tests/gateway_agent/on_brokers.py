@@ -12,7 +12,7 @@ from brokers.subscription import subscribe
 from schemas.control import is_control
 from schemas.frame import FrameIdentity, decode_frame, identity
 from schemas.registry import Schemas
-from tests.brokers.server_contract import acknowledge_or_again
+from tests.brokers.patience import acknowledge_or_again
 from tests.servers.broker_server import BrokerServer
 
 GROUP = "tests"

@@ -17,7 +17,7 @@ from brokers.subscription import subscribe
 from gateway_agent.outbox import wall_clock
 from schemas.command import Command, decode_command_state, encode_command
 from schemas.topics import MASTER, commands_topic, results_topic
-from tests.brokers.server_contract import acknowledge_or_again, poll_patiently, publish_patiently
+from tests.brokers.patience import acknowledge_or_again, poll_patiently, publish_patiently
 from tests.gateway_agent.kit import Account, AgentProcess, agent, eventually
 from tests.gateway_agent.on_brokers import received, revive, topic_of, until, write_configuration
 from tests.servers.broker_server import BrokerServer, Servers
