@@ -2,5 +2,5 @@
 
 import pytest
 
-for name in ("contract", "log_contract", "queue_contract", "server_contract", "kit"):
+for name in ("contract", "log_contract", "queue_contract", "server_contract", "patience", "kit"):
     pytest.register_assert_rewrite(f"tests.brokers.{name}")
