@@ -6,6 +6,10 @@ Ours publishes in calls of 1,000 frames and waits for each, and once more in cal
 has in hand; the library alone has no calls to wait between, unless its durability needs them (benchmarks/contestants).
 Ours reads with what a job uses: a log's reader, or a queue's with all acknowledged. Frames are neither made nor decoded
 while the clock runs. One client and one server share the machine; the servers are those of the tests.
+
+The goal is 80 % of the library at frames of 1. There is none for the embedded broker: no client library does what it does,
+and bare SQLite stands there as what its disk format could reach at most. What the tests' Pub/Sub server lets one read says
+nothing of Pub/Sub: it hands out one message every 10 ms.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from typing import Any, Final
 
 from benchmarks.contestants.terms import DEADLINE, GROUP, KEY, Clock
 from benchmarks.measure import Measured, interleaved, progress, write_result
-from benchmarks.servers import chosen, running
+from benchmarks.servers import EMBEDDED, chosen, running
 from brokers import Broker, Message, connect
 from schemas.errors import IoTCloudError
 from schemas.frame import encode_frame
@@ -172,6 +176,7 @@ def compare(case: Case, *, rounds: int, seconds: float) -> dict[str, Any]:
 
 def _row(case: Case, count: int, found: dict[str, Measured]) -> dict[str, Any]:
     row: dict[str, Any] = {"broker": case.name, "events_per_frame": case.events, "frames": count}
+    goal = GOAL if case.events == 1 and case.name != EMBEDDED else None
     row["frame_bytes"] = len(frames_of(case.events, 1)[0])
     for what in ("publish", "read"):
         mine, alone = found[f"ours {what}"], found[f"library {what}"]
@@ -180,8 +185,8 @@ def _row(case: Case, count: int, found: dict[str, Measured]) -> dict[str, Any]:
             "ours_events_per_s": round(mine.median * case.events),
             "library_events_per_s": round(alone.median * case.events),
             "ratio": round(ratio, 2),
-            "goal": GOAL if case.events == 1 else None,
-            "met": case.events > 1 or ratio >= GOAL,
+            "goal": goal,
+            "met": goal is None or ratio >= goal,
             "runs": {one.name: [round(rate * case.events) for rate in one.rates] for one in (mine, alone)},
         }
     row["publish"]["ours_in_calls_of_64_events_per_s"] = round(found["calls of 64"].median * case.events)
@@ -217,7 +222,7 @@ def main(arguments: list[str]) -> int:
         help="only these; nothing is kept then (by default all that there are servers for)",
     )
     parser.add_argument("--rounds", type=int, default=5, help="turns of each, of which the median counts (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=1.5, help="length of the fastest turn, about (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of the fastest turn, about (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="one short turn each: a look, no measurement; nothing is kept")
     options = parser.parse_args(arguments)
     rounds, seconds = (1, 0.3) if options.quick else (options.rounds, options.seconds)

@@ -6,8 +6,10 @@ import pkgutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
+import brokers
 import tests.servers
 from schemas.errors import ConfigurationError
 from tests.servers.broker_server import make
@@ -16,8 +18,8 @@ EMBEDDED: Final = "local"
 
 
 def names() -> list[str]:
-    """All there are."""
-    return [EMBEDDED, *sorted(module.name for module in pkgutil.iter_modules(tests.servers.__path__) if module.ispkg)]
+    """All there are. Not every server is a broker's."""
+    return [EMBEDDED, *sorted(_packages(tests.servers) & _packages(brokers))]
 
 
 def chosen(text: str) -> list[str]:
@@ -27,6 +29,10 @@ def chosen(text: str) -> list[str]:
     if unknown := [name for name in wanted if name not in there]:
         raise ConfigurationError(f"no server for the broker {unknown[0]!r}", remedy="one of " + ", ".join(there))
     return wanted or there
+
+
+def _packages(parent: ModuleType) -> set[str]:
+    return {module.name for module in pkgutil.iter_modules(parent.__path__) if module.ispkg}
 
 
 @contextmanager
