@@ -137,6 +137,7 @@ def run(plan: Plan) -> int:
     job = f"{options.job}-{uuid.uuid4()}"
     signals = Signals()
     with ExitStack() as stack:
+        stack.enter_context(signals.installed())
         stack.enter_context(quiet_workers())
         state = None
         if options.state is not None:
@@ -168,22 +169,21 @@ def run(plan: Plan) -> int:
                 stack.callback(close_commands, realtime.commands)
         corrector = _corrector(plan, realtime, state, session)
         if options.until_end:
-            relays.drain()
-        result = submit(pipeline, runner.process)
+            relays.drain(signals)
+        result = submit(pipeline, runner.process, signals)
         reporter = Reporter(status)
         stack.callback(reporter.close)
-        with signals.installed():
-            run_to_end(
-                result,
-                session,
-                relays,
-                status,
-                signals,
-                runner=runner.process,
-                close_on_drain=options.close_on_drain or options.until_end,
-            )
-            if corrector is not None:
-                corrector.close()
+        run_to_end(
+            result,
+            session,
+            relays,
+            status,
+            signals,
+            runner=runner.process,
+            close_on_drain=options.close_on_drain or options.until_end,
+        )
+        if corrector is not None:
+            corrector.close()
     return 0
 
 

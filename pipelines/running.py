@@ -72,14 +72,19 @@ class _Waiter(threading.Thread):
             self.error = error
 
 
-def submit(pipeline: Any, runner: subprocess.Popen[bytes] | None) -> Any:
-    """Submit a job and return its result. Raises `JobFailed` when the runner dies meanwhile: a call to it would wait for ever."""
+def submit(pipeline: Any, runner: subprocess.Popen[bytes] | None, signals: Signals) -> Any:
+    """Submit a job and return its result.
+
+    Raises `JobFailed` when the runner dies meanwhile, for a call to it would wait for ever; and at the second signal.
+    """
     submitting = _Submission(pipeline)
     submitting.start()
     while submitting.is_alive():
         submitting.join(_LOOK_SECONDS)
         if submitting.is_alive() and runner is not None and runner.poll() is not None:
             raise JobFailed(f"the runner ended with {runner.returncode} while the job was starting", remedy=_AGAIN)
+        if signals.received > 1:
+            raise JobFailed("interrupted while the job was starting", remedy=_AGAIN)
     if submitting.error is not None:
         raise submitting.error
     return submitting.result

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from brokers import connect
 from brokers.forwarding import Forwarder
+from pipelines.signals import Signals
 from pipelines.sources.discovery import Source
 from schemas.errors import ConfigurationError
 
@@ -91,11 +92,11 @@ class Relays:
         if self._failures:
             raise self._failures[0]
 
-    def drain(self) -> None:
-        """Wait until everything that the queues hold has been moved. Raises what `check` raises."""
+    def drain(self, signals: Signals) -> None:
+        """Wait until everything that the queues hold has been moved, or a signal comes. Raises what `check` raises."""
         self.finish()
         for thread in self._threads:
-            while thread.is_alive():
+            while thread.is_alive() and not signals.received:
                 thread.join(_LOOK_SECONDS)
         self.check()
 
