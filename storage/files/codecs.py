@@ -12,9 +12,16 @@ from schemas.errors import ConfigurationError
 
 Codec = Literal["null", "deflate", "zstandard"]
 CODECS: Final[tuple[Codec, ...]] = get_args(Codec)
+#: As a URL may say it.
+CodecName = Literal["null", "deflate", "zstandard", "zstd"]
 _LEVELS: Final[dict[Codec, tuple[int, int, int]]] = {"null": (0, 0, 0), "deflate": (1, 9, 1), "zstandard": (1, 19, 1)}
 #: Avro's deflate is the raw format, without zlib's header and checksum.
 _RAW: Final = -15
+
+
+def codec_named(name: CodecName) -> Codec:
+    """The codec, by the name that Avro has for it."""
+    return "zstandard" if name == "zstd" else name
 
 
 def check_level(codec: Codec, level: int | None) -> int:

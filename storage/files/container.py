@@ -12,7 +12,6 @@ import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -22,6 +21,7 @@ from schemas.errors import FrameError
 from schemas.varint import decode_long, encode_long
 from storage.errors import StoreRefused
 from storage.files.codecs import Codec, compressor, decompressor
+from storage.files.filesystem import FileSystem
 
 _MAGIC: Final = b"Obj\x01"
 _SYNC_BYTES: Final = 16
@@ -98,11 +98,12 @@ def _blocks(lengths: Ints, block_bytes: int) -> Iterator[tuple[int, int]]:
 
 
 class Container:
-    """A container file that is read. Raises `StoreRefused` when it is damaged, `OSError` when it cannot be read."""
+    """A container file that is read. Raises `StoreRefused` when it is damaged, and as `FileSystem.open`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, files: FileSystem, path: str) -> None:
         self.path = path
-        with path.open("rb") as file:
+        self._files = files
+        with files.open(path) as file:
             self.metadata, self._sync, self._start = self._header(file)
         self.schema: dict[str, Any] = json.loads(self.metadata["avro.schema"])
         try:
@@ -119,7 +120,7 @@ class Container:
         counts = self.frames.counts.tolist()
         offsets = self.frames.offsets.tolist()
         place = 0
-        with self.path.open("rb") as file:
+        with self._files.open(self.path) as file:
             file.seek(self._start)
             while place < len(offsets) and (end is None or offsets[place] < end):
                 items, data = self._block(file)
@@ -173,7 +174,9 @@ class Container:
                 data += more
 
     def _damaged(self, what: str) -> StoreRefused:
-        return StoreRefused(f"{self.path} is damaged: {what}", remedy="restore it, or copy its offsets from the log again")
+        return StoreRefused(
+            f"{self._files.url}/{self.path} is damaged: {what}", remedy="restore it, or copy its offsets from the log again"
+        )
 
 
 def _parse_header(data: bytes) -> tuple[dict[str, bytes], bytes, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -17,7 +18,11 @@ from schemas.frame import decode_frame
 from schemas.registry import Schemas
 from schemas.varint import encode_long
 from storage import Journal, StoreRefused, StoreUnavailable, open_journal
+from storage.contract import Extent
+from storage.errors import Overtaken
 from storage.files.frames import FrameSorter
+from storage.files.journal import FilesJournal
+from storage.files.local import LocalDisk
 from tests.storage.frames import HOUR, READING, records
 from tests.storage.journal_contract import TOPIC, JournalContract
 
@@ -222,19 +227,70 @@ def test_a_writer_killed_at_any_moment_leaves_whole_appends_and_the_next_goes_on
 
 
 def test_what_a_dead_writer_left_behind_is_cleared_and_a_living_one_is_let_alone(root: Path) -> None:
-    import fcntl
-    import os
-
-    old = time.time() - 3_600
+    old = time.time() - 4_000
     for name in ("dead", "living"):
         folder = root / ".staging" / name
         folder.mkdir(parents=True)
         (folder / "half.avro").write_bytes(b"half")
-        os.utime(folder, (old, old))
-    handle = os.open(root / ".staging" / "living", os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        journal_at(root).append(TOPIC, 0, records("r"), first=0)
-    finally:
-        os.close(handle)
+    os.utime(root / ".staging" / "dead", (old, old))
+    journal_at(root).append(TOPIC, 0, records("r"), first=0)
     assert [path.name for path in (root / ".staging").iterdir()] == ["living"]
+
+
+class Disk(LocalDisk):
+    """A disk whose user stops before the ``stop_at``-th move; nothing happens any more then."""
+
+    def __init__(self, root: Path, stop_at: int) -> None:
+        super().__init__(root)
+        self.stop_at = stop_at
+
+    def rename(self, source: str, target: str) -> bool:
+        self.stop_at -= 1
+        if self.stop_at <= 0:
+            raise KeyboardInterrupt
+        return super().rename(source, target)
+
+    def delete(self, path: str) -> None:
+        if self.stop_at > 0:
+            super().delete(path)
+
+
+@pytest.mark.parametrize("stop_at", [1, 2])
+def test_an_append_whose_writer_stopped_between_its_steps_is_finished_or_forgotten(root: Path, stop_at: int) -> None:
+    schemas = Schemas.with_shipped()
+    journal_at(root).append(TOPIC, 0, records("rr"), first=0)
+    with pytest.raises(KeyboardInterrupt):
+        FilesJournal(Disk(root, stop_at), schemas).append(TOPIC, 0, records("rcr", first=2), first=2)
+    journal = journal_at(root)
+    assert journal.next_offset(TOPIC, 0) == 2
+    position = 2
+    while position < 10:
+        try:
+            position = journal.append(TOPIC, 0, records("r" * (10 - position), first=position), first=position)
+        except Overtaken as overtaken:
+            position = overtaken.next_offset
+    ends = [extent.next for extent in journal.extents(TOPIC, 0)]
+    assert ends == ([2, 10] if stop_at == 1 else [2, 5, 10])
+    assert [found.offset for found in journal.read(TOPIC, 0)] == list(range(10))
+
+
+def test_lost_offsets_found_at_two_hours_at_once_are_noted_once(root: Path) -> None:
+    journal = journal_at(root)
+    journal.append(TOPIC, 0, records("r"), first=0)
+    journal.append_lost(TOPIC, 0, first=1, next_offset=5, time=HOUR - 1, reason="expired")
+    with pytest.raises(Overtaken):
+        journal.append_lost(TOPIC, 0, first=1, next_offset=7, time=HOUR, reason="expired")
+    assert list(journal.extents(TOPIC, 0)) == [Extent(0, 1), Extent(1, 5)]
+
+
+def test_a_writer_whose_staged_files_were_cleared_away_fails_and_appends_nothing(root: Path) -> None:
+    class Cleared(LocalDisk):
+        def names(self, folder: str) -> list[str]:
+            if folder.startswith(".staging/"):
+                for file in (self._root / folder).glob("*.Reading.*"):
+                    file.unlink()
+            return super().names(folder)
+
+    with pytest.raises(StoreUnavailable, match="cleared away"):
+        FilesJournal(Cleared(root), Schemas.with_shipped()).append(TOPIC, 0, records("rc"), first=0)
+    assert journal_at(root).next_offset(TOPIC, 0) is None
