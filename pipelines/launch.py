@@ -23,8 +23,9 @@ from pipelines.realtime import Realtime
 from pipelines.resume import resume
 from pipelines.runners.choice import check_streaming, ready_runner
 from pipelines.runners.prism import find_prism
-from pipelines.running import Signals, quiet_workers, run_to_end, submit
+from pipelines.running import quiet_workers, run_to_end, submit
 from pipelines.session import Session, close_session, open_session
+from pipelines.signals import Signals
 from pipelines.sinks import check_sinks, close_sinks, with_sink
 from pipelines.sources.discovery import Source
 from pipelines.sources.log import ReadSettings

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any, Final
 
 import grpc
 
 from pipelines.session import Session
+from pipelines.signals import Signals
 from pipelines.sources.relayed import Relays
 from pipelines.status import Status
 from schemas.errors import IoTCloudError
@@ -31,29 +30,6 @@ _AGAIN: Final = "start the job again: with --state it resumes where it was"
 
 class JobFailed(IoTCloudError):
     """A running job ended because of an error."""
-
-
-class Signals:
-    """Counts SIGTERM and SIGINT: the first drains, the second cancels."""
-
-    def __init__(self) -> None:
-        self.received = 0
-
-    def _receive(self, _number: int, _frame: FrameType | None) -> None:
-        self.received += 1
-
-    @contextmanager
-    def installed(self) -> Iterator[None]:
-        """Handle signals within; nothing is done outside of the main thread, which alone may."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._receive) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 class _Waiter(threading.Thread):
