@@ -12,6 +12,7 @@ import polars as pl
 from pipelines.others import with_others
 from pipelines.session import Session, session_of
 from schemas.errors import IoTCloudError
+from settings.substitution import redact
 from storage import Sink, open_sink
 from storage.tables import DEAD_LETTERS, GAPS, table_named
 from transforms.admit import DeadLetter, GapRow
@@ -163,9 +164,12 @@ def check_sinks(urls: Iterable[str]) -> list[tuple[str, str]]:
     """Each sink with what is wrong with it, empty when it can be written."""
     found = []
     for url in urls:
+        shown = redact(url)
         try:
-            with_sink(url).check()
-            found.append((with_sink(url).url, ""))
+            sink = with_sink(url)
+            shown = sink.url
+            sink.check()
+            found.append((shown, ""))
         except IoTCloudError as error:
-            found.append((url, str(error)))
+            found.append((shown, str(error)))
     return found
