@@ -40,7 +40,7 @@ PATIENCE = 90.0
 def commands(page: Path) -> list[str]:
     blocks = re.findall(r"^```(?:sh|bash)?\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [line for line in lines if line.startswith(("./dev ", ".venv/bin/", "python -m ", "iotcloud "))]
+    return [line for line in lines if re.match(r"(\./dev|\.venv/bin/\w+|python -m|iotcloud) \S", line)]
 
 
 def test_there_are_commands_to_run() -> None:
