@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -14,15 +14,22 @@ from settings import Bytes, Seconds, load
 from transforms.measures import AggregateConfig, measures_of
 from transforms.windows import WindowSpec, check_windows
 
+_LONGEST_SESSION: Final = Seconds(86_400)
+
 
 class WindowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[windows.NAME]``."""
 
-    size: Seconds
-    kind: Literal["fixed", "sliding"] = "fixed"
+    #: How long it lasts; of a session its data say that.
+    size: Seconds | None = None
+    kind: Literal["fixed", "sliding", "session"] = "fixed"
     #: How often a sliding window starts.
     every: Seconds | None = None
-    #: How long after its end, by event time, a window still takes late events.
+    #: A session ends this long after an event that no other follows within it.
+    gap: Seconds | None = None
+    #: Sessions are cut at multiples of it since 1970, UTC: a restart must read again as much.
+    longest: Seconds | None = None
+    #: How long after its end, by event time, a window still takes late events; of sessions, how long after their period's end.
     allowed_lateness: Seconds = Seconds(86_400)
     #: What its rows hold beyond count, sum, mean, min and max: stddev, first, last, percentiles (p95), those of ``[aggregates]``.
     aggregates: tuple[str, ...] = ()
@@ -32,15 +39,21 @@ class WindowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.kind == "sliding" and self.every is None:
             raise ValueError("a sliding window needs 'every', how often it starts")
-        if self.kind == "fixed" and self.every is not None:
-            raise ValueError("a fixed window has no 'every'; write kind = \"sliding\"")
+        if self.kind == "session" and not (self.gap and self.gap > 0):
+            raise ValueError("a session needs 'gap', above zero: how long after its last event it ends")
+        if self.kind != "session" and self.size is None:
+            raise ValueError("needs 'size', how long it lasts")
+        belongs = {"size": ("fixed", "sliding"), "every": ("sliding",), "gap": ("session",), "longest": ("session",)}
+        for name, kinds in belongs.items():
+            if getattr(self, name) is not None and self.kind not in kinds:
+                raise ValueError(f"a {self.kind} window has no '{name}'; write kind = \"{kinds[-1]}\"")
 
     def spec(self, name: str, own: Mapping[str, AggregateConfig]) -> WindowSpec:
         """``own`` are the user's aggregates. Raises `ConfigurationError`."""
-        size = _micros(self.size)
+        size = _micros(next(length for length in (self.size, self.longest, _LONGEST_SESSION) if length is not None))
         every = size if self.every is None else _micros(self.every)
         measures = measures_of(self.aggregates, accuracy=self.accuracy, own=own, where=f"windows.{name}: ")
-        return WindowSpec(name, size, every, _micros(self.allowed_lateness), measures)
+        return WindowSpec(name, size, every, _micros(self.allowed_lateness), measures, _micros(self.gap) if self.gap else 0)
 
 
 class SourceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -20,11 +20,12 @@ from schemas.errors import IoTCloudError
 from schemas.registry import EventSchema, Schemas
 from telemetry.logs import logger
 from transforms.admit import BEFORE_ALL, Admission, AdmitSettings, PartitionKey, wall_clock
-from transforms.aggregates import LATE, merge, rows
+from transforms.aggregates import LATE
 from transforms.block import block_of
 from transforms.decode import Decoder
+from transforms.partials import merge_of, partials_of, rows_of
 from transforms.progress import Mark, restart
-from transforms.windowing import Correction, partials_of
+from transforms.windowing import Correction
 from transforms.windows import WindowSpec
 
 _PAUSE_SECONDS: Final = 2.0
@@ -45,13 +46,13 @@ class Recomputation:
 
     def rows(
         self, corrections: Iterable[Correction], marks: Mapping[PartitionKey, Sequence[Mark]], session: Session
-    ) -> list[pl.DataFrame]:
-        """Whole result rows of the windows, from all that the log holds of them now."""
+    ) -> dict[str, list[pl.DataFrame]]:
+        """Whole result rows of the windows, by their table, from all that the log holds of them now."""
         wanted = {(correction.window, correction.start) for correction in corrections}
         windows = {window.name: window for window in self.windows}
         wanted = {(name, start) for name, start in wanted if name in windows}
         if not wanted:
-            return []
+            return {}
         least = min(start for _, start in wanted)
         most = max(start + windows[name].size for name, start in wanted)
         kept: dict[tuple[str, int], list[pl.DataFrame]] = {}
@@ -63,10 +64,12 @@ class Recomputation:
                         for columns in self._events(reader, topic, partition, start, least, most):
                             self._add(columns, wanted, kept)
         now = self.clock()
-        return [
-            rows(merge(partials, windows[name].measures), windows[name], start, pane=LATE, updated_at=now)
-            for (name, start), partials in kept.items()
-        ]
+        found: dict[str, list[pl.DataFrame]] = {}
+        for (name, start), partials in kept.items():
+            window = windows[name]
+            rows = rows_of(window, start, merge_of(window, partials), pane=LATE, updated_at=now)
+            found.setdefault("sessions" if window.gap else "aggregates", []).append(rows)
+        return found
 
     def _add(self, columns: pl.DataFrame, wanted: set[tuple[str, int]], kept: dict[tuple[str, int], list[pl.DataFrame]]) -> None:
         for window, start, partial in partials_of(columns, self.windows):
@@ -74,7 +77,7 @@ class Recomputation:
                 partials = kept.setdefault((window.name, start), [])
                 partials.append(partial)
                 if len(partials) >= _MOST_PARTIALS:
-                    partials[:] = [merge(partials, window.measures)]
+                    partials[:] = [merge_of(window, partials)]
 
     def _events(
         self, reader: LogReader, topic: str, partition: int, start: int | None, least: int, most: int
@@ -105,7 +108,7 @@ class Corrector:
     """Works off a job's list of corrections, in a thread of its own until closed."""
 
     def __init__(
-        self, state: JobState, recomputation: Recomputation, session: Session, write: Callable[[pl.DataFrame], None]
+        self, state: JobState, recomputation: Recomputation, session: Session, write: Callable[[str, pl.DataFrame], None]
     ) -> None:
         self._state = state
         self._recomputation = recomputation
@@ -121,8 +124,8 @@ class Corrector:
         if not asked:
             return 0
         found = self._recomputation.rows([entry.correction for entry in asked], self._state.marks(), self._session)
-        if found:
-            self._write(with_others(pl.concat(found, how="diagonal"), "aggregates"))
+        for table, rows in found.items():
+            self._write(table, with_others(pl.concat(rows, how="diagonal"), table))
         self._state.settled(asked)
         self._session.counts.add("corrected_windows", len(asked))
         return len(asked)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import apache_beam as beam
+import polars as pl
 
 from brokers import connect
 from brokers.contract import require_log
@@ -108,6 +109,7 @@ def show(plan: Plan) -> int:
     lines += [f"schema     {schema.name} {schema.fingerprint.hex()}" for schema in plan.schemas]
     for window in plan.windows:
         step = "" if window.every == window.size else f" every {window.every / 1e6:g} s"
+        step = f" at most, sessions with gaps of {window.gap / 1e6:g} s" if window.gap else step
         lateness = f"late events for {window.allowed_lateness / 1e6:g} s"
         lines.append(f"window     {window.name}: {window.size / 1e6:g} s{step}, {lateness}")
     lines += [f"rule       {rule.name} on {rule.window.name if rule.window else 'events'}" for rule in plan.rules]
@@ -234,9 +236,9 @@ def _corrector(plan: Plan, realtime: Realtime, state: JobState | None, session: 
         plan.sources, plan.schemas, plan.windows, future_bound=realtime.read.future_bound, clock=realtime.read.clock
     )
 
-    def write(rows: object) -> None:
+    def write(table: str, rows: pl.DataFrame) -> None:
         for url in plan.sinks:
-            with_sink(url).write("aggregates", rows)  # type: ignore[arg-type]
+            with_sink(url).write(table, rows)
 
     return Corrector(state, recomputation, session, write)
 

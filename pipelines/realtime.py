@@ -80,8 +80,13 @@ class Realtime:
             aggregated = admitted[ADMITTED] | "Aggregate" >> AggregateInWindows(
                 self.windows, shards=self.shards, resumption=self.resume.resumption, clock=self.read.clock
             )
-            written += [aggregated["rows"] | "Aggregates" >> self._write("aggregates"), aggregated["corrections"]]
-            inputs["windows"] = aggregated["rows"]
+            written.append(aggregated.pop("corrections"))
+            if "rows" in aggregated:
+                written.append(aggregated["rows"] | "Aggregates" >> self._write("aggregates"))
+            if "sessions" in aggregated:
+                written.append(aggregated["sessions"] | "SessionRows" >> self._write("sessions"))
+            found = tuple(aggregated.values())
+            inputs["windows"] = found[0] if len(found) == 1 else found | "WindowRows" >> beam.Flatten()
         if self.rules and self.commands is not None:
             written.append(inputs | "Rules" >> ApplyRules(self.rules, self.commands, shards=self.shards, clock=self.read.clock))
         if self.state is not None:

@@ -169,6 +169,18 @@ def merged(table: pl.DataFrame, keys: list[str], measures: Sequence[Measure] = (
 def rows(partial: pl.DataFrame, window: WindowSpec, start: int, *, pane: str, updated_at: int) -> pl.DataFrame:
     """Result rows (`row_types`) of a merged partial, by device and channel. Times in µs since 1970, UTC."""
     partial = partial.sort(SERIES)
+    return partial.select(
+        pl.lit(start, pl.Int64).alias("window_start"),
+        pl.lit(start + window.size, pl.Int64).alias("window_end"),
+        *SERIES,
+        *results(partial, window.measures),
+        pl.lit(pane).alias("pane"),
+        pl.lit(updated_at, pl.Int64).alias("updated_at"),
+    )
+
+
+def results(partial: pl.DataFrame, measures: Sequence[Measure]) -> list[pl.Expr | pl.Series | str]:
+    """What the rows of a merged partial come to: the columns from count on."""
     limbs = [partial.get_column(name).to_numpy() for name in ("high", "middle", "low")]
     sums = exact.total(*exact.normalise(*limbs))
     rests = partial.get_column("rest")
@@ -178,19 +190,8 @@ def rows(partial: pl.DataFrame, window: WindowSpec, start: int, *, pane: str, up
         sums[place] = exact.total_with_rest(high, middle, low, rests[place])
     # Where nothing but events was counted there is no least value, and no sum either.
     total = pl.when(pl.col("min").is_null()).then(None).otherwise(pl.Series("sum", sums)).alias("sum")
-    return partial.select(
-        pl.lit(start, pl.Int64).alias("window_start"),
-        pl.lit(start + window.size, pl.Int64).alias("window_end"),
-        *SERIES,
-        "count",
-        total,
-        (total / pl.col("count")).alias("mean"),
-        "min",
-        "max",
-        *(column for measure in window.measures for column in measure.finish(partial)),
-        pl.lit(pane).alias("pane"),
-        pl.lit(updated_at, pl.Int64).alias("updated_at"),
-    )
+    found: list[pl.Expr | pl.Series | str] = ["count", total, (total / pl.col("count")).alias("mean"), "min", "max"]
+    return [*found, *(column for measure in measures for column in measure.finish(partial))]
 
 
 def pack(partial: pl.DataFrame) -> bytes:

@@ -77,7 +77,7 @@ class _Passed(beam.DoFn):
 
 def granule_of(windows: Sequence[WindowSpec]) -> int:
     """Steps, in µs, in which a job with these windows tells how far it has come."""
-    return max(100_000, min((window.every for window in windows), default=4_000_000) // 4)
+    return max(100_000, min((window.step for window in windows), default=4_000_000) // 4)
 
 
 def floor_of(watermark: int, windows: Sequence[WindowSpec]) -> int:

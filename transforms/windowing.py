@@ -21,11 +21,13 @@ from apache_beam.transforms.userstate import BagStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Timestamp
 
 from transforms.admit import BEFORE_ALL, Admitted, PartitionKey, wall_clock
-from transforms.aggregates import LATE, ON_TIME, SERIES, by_window, coarser, measurements, merge, pack, rows, slices, unpack
-from transforms.measures import Measure
+from transforms.aggregates import LATE, ON_TIME, SERIES, merge, pack, rows, unpack
+from transforms.partials import partials_of
+from transforms.session_windowing import SessionAggregates, pack_arriving
 from transforms.windows import WindowSpec
 
 PARTIALS: Final = "partials"
+SESSIONS: Final = "sessions"
 CORRECTIONS: Final = "corrections"
 #: Partials of a window that are kept apart before they are merged into one.
 _MOST_PARTIALS: Final = 32
@@ -34,7 +36,10 @@ _GIVEN: Final = b"g"
 
 
 class Correction(NamedTuple):
-    """A window below the floor that must be computed again from the log. ``start`` in µs since 1970, UTC."""
+    """A window, or a period of sessions, below the floor that must be computed again from the log.
+
+    ``start`` in µs since 1970, UTC.
+    """
 
     window: str
     start: int
@@ -51,7 +56,7 @@ class Resumption:
 
 
 class AssignWindows(beam.DoFn):
-    """`Admitted` in; ``(key, partial as bytes)`` out under `PARTIALS`, and `Correction` under `CORRECTIONS`."""
+    """`Admitted` in; ``(key, partial as bytes)`` out under `PARTIALS` and `SESSIONS`, and `Correction` under `CORRECTIONS`."""
 
     def __init__(self, windows: tuple[WindowSpec, ...], *, shards: int = 1, resumption: Resumption | None = None) -> None:
         self._windows = windows
@@ -69,7 +74,11 @@ class AssignWindows(beam.DoFn):
                     yield beam.pvalue.TaggedOutput(CORRECTIONS, Correction(window.name, start))
                 continue
             for shard, part in _sharded(partial, self._shards):
-                yield f"{window.name}|{start}|{shard}", pack(part)
+                key = f"{window.name}|{start}|{shard}"
+                if window.gap:
+                    yield beam.pvalue.TaggedOutput(SESSIONS, (key, pack_arriving(part, window, start, element.watermark)))
+                else:
+                    yield key, pack(part)
 
 
 class WindowAggregates(beam.DoFn):
@@ -165,7 +174,10 @@ class WindowAggregates(beam.DoFn):
 
 
 class AggregateInWindows(beam.PTransform):
-    """`Admitted` to result rows. Gives a dict: "rows", data frames of whole rows, and "corrections"."""
+    """`Admitted` to result rows. Gives a dict: "rows" and "sessions", data frames of whole rows, and "corrections".
+
+    Of the first two only what there are windows for.
+    """
 
     def __init__(
         self,
@@ -177,30 +189,21 @@ class AggregateInWindows(beam.PTransform):
     ) -> None:
         super().__init__()
         self._assign = AssignWindows(windows, shards=shards, resumption=resumption)
-        self._aggregate = WindowAggregates(windows, clock=clock)
+        on_grid = tuple(window for window in windows if not window.gap)
+        sessions = tuple(window for window in windows if window.gap)
+        self._aggregate = WindowAggregates(on_grid, clock=clock) if on_grid else None
+        self._sessions = SessionAggregates(sessions, clock=clock) if sessions else None
 
     def expand(self, admitted: Any) -> dict[str, Any]:
-        assigned = admitted | "Assign" >> beam.ParDo(self._assign).with_outputs(CORRECTIONS, main=PARTIALS)
-        keyed = assigned[PARTIALS] | "Keys" >> beam.Map(_itself).with_output_types(tuple[str, bytes])
-        return {"rows": keyed | "Windows" >> beam.ParDo(self._aggregate), "corrections": assigned[CORRECTIONS]}
-
-
-def partials_of(columns: pl.DataFrame, windows: tuple[WindowSpec, ...]) -> Iterator[tuple[WindowSpec, int, pl.DataFrame]]:
-    """Window, start and partial for every window that the events of ``columns`` fall into."""
-    values = measurements(columns, ("epoch", "seq") if any(window.measures for window in windows) else ())
-    if not len(values):
-        return
-    # Slices are shared by the windows of the same measures: none carries what only another was asked for.
-    shared: dict[tuple[Measure, ...], dict[int, pl.DataFrame]] = {}
-    for window in sorted(windows, key=lambda window: window.slice):
-        of_width = shared.setdefault(window.measures, {})
-        if window.slice not in of_width:
-            finer = next((of_width[width] for width in sorted(of_width, reverse=True) if window.slice % width == 0), None)
-            of_width[window.slice] = (
-                slices(values, window.slice, window.measures) if finer is None else coarser(finer, window.slice, window.measures)
-            )
-        for start, partial in by_window(of_width[window.slice], window):
-            yield window, start, partial
+        assigned = admitted | "Assign" >> beam.ParDo(self._assign).with_outputs(CORRECTIONS, SESSIONS, main=PARTIALS)
+        found = {"corrections": assigned[CORRECTIONS]}
+        if self._aggregate is not None:
+            keyed = assigned[PARTIALS] | "Keys" >> beam.Map(_itself).with_output_types(tuple[str, bytes])
+            found["rows"] = keyed | "Windows" >> beam.ParDo(self._aggregate)
+        if self._sessions is not None:
+            keyed = assigned[SESSIONS] | "SessionKeys" >> beam.Map(_itself).with_output_types(tuple[str, bytes])
+            found["sessions"] = keyed | "Sessions" >> beam.ParDo(self._sessions)
+        return found
 
 
 def shard_of(device: str, channel: str, shards: int) -> int:

@@ -2,7 +2,7 @@
 
 Windows lie on a grid: they start at multiples of ``every`` since 1970, UTC, and last ``size``. A fixed window has
 ``every == size``. A *slice* is the widest piece that no window cuts; rows are aggregated once per slice, and windows are
-made of slices.
+made of slices. With a ``gap`` it is a *period* that lies on the grid, and the windows are the sessions within it (decision 008).
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class WindowSpec:
     allowed_lateness: int = 0
     #: What its rows hold beyond count, sum, mean, min and max.
     measures: tuple[Measure, ...] = ()
+    #: Sessions, which end this long after an event that no other follows within it; 0 for windows on the grid.
+    gap: int = 0
 
     def __post_init__(self) -> None:
         if self.size <= 0 or self.every <= 0 or self.allowed_lateness < 0:
@@ -41,6 +43,15 @@ class WindowSpec:
             )
         if self.overlaps > MOST_OVERLAPS:
             raise ConfigurationError(f"window {self.name!r}: an event would fall into {self.overlaps} windows")
+        if self.gap < 0 or self.gap > self.size:
+            raise ConfigurationError(
+                f"window {self.name!r}: the gap of sessions must be above zero, and below the longest that one may be"
+            )
+
+    @property
+    def step(self) -> int:
+        """How often results of a series come, about."""
+        return self.gap or self.every
 
     @property
     def slice(self) -> int:
@@ -71,6 +82,8 @@ def check_windows(windows: Sequence[WindowSpec]) -> None:
     """Raises `ConfigurationError` when rows of two kinds of window could not be told apart by start and end."""
     sizes: dict[int, str] = {}
     for window in windows:
+        if window.gap:
+            continue
         if window.size in sizes:
             raise ConfigurationError(
                 f"the windows {sizes[window.size]!r} and {window.name!r} are both {window.size / 1e6:g} s long",

@@ -30,7 +30,7 @@ def test_listed_windows_are_written_whole_and_the_list_is_worked_off(tmp_path: P
     wanted = [Correction("short", start + 50 * SECOND), Correction("long", start + 60 * SECOND), Correction("gone", start)]
     state.store([], wanted, None)
     recomputation = Recomputation((Source(url, TOPICS),), tuple(Schemas.with_shipped()), WINDOWS)
-    corrector = Corrector(state, recomputation, session, written.append)
+    corrector = Corrector(state, recomputation, session, lambda table, rows: written.append(rows))
     corrector.close()
     assert state.corrections() == []
     expected = {

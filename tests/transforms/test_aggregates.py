@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transforms.aggregates import ON_TIME, ROW_TYPES, measurements, merge, pack, rows, slices, unpack
-from transforms.windowing import partials_of, shard_of
+from transforms.partials import partials_of
+from transforms.windowing import shard_of
 from transforms.windows import WindowSpec
 
 WINDOWS = (WindowSpec("fixed", 7, 7), WindowSpec("sliding", 20, 5), WindowSpec("odd", 9, 6), WindowSpec("wide", 14 * 3, 14 * 3))

@@ -23,7 +23,7 @@ from schemas.errors import ConfigurationError
 from transforms.aggregates import ON_TIME, merge, pack, row_types, rows, unpack
 from transforms.measures import AggregateConfig, measures_of
 from transforms.measures.percentiles import keys_of, values_of
-from transforms.windowing import partials_of
+from transforms.partials import partials_of
 from transforms.windows import WindowSpec
 
 NAMES = ("stddev", "first", "last", "p1", "p50", "p99_9", "spread")

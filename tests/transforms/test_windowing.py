@@ -15,7 +15,8 @@ from apache_beam.utils.timestamp import Timestamp
 
 from transforms.admit import BEFORE_ALL, Admitted
 from transforms.aggregates import LATE, ON_TIME, pack
-from transforms.windowing import AggregateInWindows, AssignWindows, Correction, Resumption, WindowAggregates, partials_of
+from transforms.partials import partials_of
+from transforms.windowing import AggregateInWindows, AssignWindows, Correction, Resumption, WindowAggregates
 from transforms.windows import WindowSpec
 
 SECOND = 1_000_000

@@ -25,8 +25,11 @@ _NEWEST: Final = struct.Struct("<q")
 def window_rows(rule: Rule, rows: pl.DataFrame) -> pl.DataFrame:
     """Rows of aggregates that the rule looks at: its window's, on time. Corrections of windows fire nothing."""
     assert rule.window is not None, "a rule on events was given windows"
-    size = pl.col("window_end") - pl.col("window_start")
-    chosen = rows.filter((size == rule.window.size) & (pl.col("pane") == ON_TIME))
+    mine = pl.col("window_end") - pl.col("window_start") == rule.window.size
+    if rule.window.gap or "period_start" in rows.columns:
+        # Rows of sessions, or of windows on the grid, of which each has columns of its own.
+        mine = pl.col("name") == rule.window.name if rule.window.gap and "period_start" in rows.columns else pl.lit(value=False)
+    chosen = rows.filter(mine & (pl.col("pane") == ON_TIME))
     return _of_series(rule, chosen).with_columns(pl.col("window_end").alias(TIME))
 
 

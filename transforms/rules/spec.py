@@ -17,6 +17,7 @@ from settings import Seconds, convert, seconds_of
 from transforms.aggregates import row_types
 from transforms.columns import column_types
 from transforms.rules import condition, template
+from transforms.sessions import session_types
 from transforms.windows import WindowSpec
 
 _LIMIT: Final = re.compile(r"\s*(\d+)\s*/\s*(.+)")
@@ -102,7 +103,7 @@ def _rule(name: str, config: RuleConfig, windows: dict[str, WindowSpec], events:
         raise ConfigurationError("is not a name", remedy="letters, digits, '_' and '-'")
     _check_combination(config)
     window = _window(config, windows)
-    schemas = [row_types(window)] if window else events
+    schemas = [session_types(window) if window.gap else row_types(window)] if window else events
     for field, text in (("when", config.when), ("until", config.until)):
         if text:
             try:

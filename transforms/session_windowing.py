@@ -1,0 +1,147 @@
+"""Sessions as a stateful step, keyed ``name|period|shard``, in the manner of `transforms.windowing`.
+
+Sessions that may still grow and those that were given out are kept apart: what is on time can only touch the former. An
+event-time timer looks at them from time to time, and another forgets them at the period's end + lateness.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import apache_beam as beam
+import polars as pl
+from apache_beam.coders import BytesCoder
+from apache_beam.transforms.timeutil import TimeDomain
+from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
+from apache_beam.utils.timestamp import Timestamp
+
+from transforms import sessions
+from transforms.admit import wall_clock
+from transforms.aggregates import pack, unpack
+from transforms.windows import WindowSpec
+
+#: Partials of a period that are kept apart before they are merged into one.
+_MOST_PARTIALS: Final = 32
+#: Of a partial: when it must be looked at, and whether it may touch what was given out. Of a period: the same of all of them.
+_HEAD: Final = struct.Struct("<q?")
+
+
+def pack_arriving(partial: pl.DataFrame, window: WindowSpec, period: int, watermark: int) -> bytes:
+    """A partial of a period as bytes. ``watermark`` is the source's, of when it was read, µs since 1970, UTC."""
+    flagged = sessions.arriving(partial, window, period, watermark)
+    due = sessions.look_at(flagged, window, period, after=watermark - 1)
+    late = bool((partial.get_column("start") < watermark).any())
+    assert due is not None, "every session of it is new"
+    return _HEAD.pack(due, late) + pack(flagged)
+
+
+class SessionAggregates(beam.DoFn):
+    """Stateful: partials by key (`pack_arriving`) in, data frames of whole rows (`transforms.sessions.session_types`) out."""
+
+    OPEN = BagStateSpec("open", BytesCoder())
+    GIVEN = BagStateSpec("given", BytesCoder())
+    HEAD = ReadModifyWriteStateSpec("head", BytesCoder())
+    LOOK = TimerSpec("look", TimeDomain.WATERMARK)
+    CLEAR = TimerSpec("clear", TimeDomain.WATERMARK)
+
+    def __init__(self, windows: tuple[WindowSpec, ...], *, clock: Callable[[], int] = wall_clock) -> None:
+        self._windows = {window.name: window for window in windows}
+        self._clock = clock
+        self._pending: dict[str, int] = {}
+
+    def process(
+        self,
+        element: tuple[str, bytes],
+        opened: Any = beam.DoFn.StateParam(OPEN),
+        head: Any = beam.DoFn.StateParam(HEAD),
+        look: Any = beam.DoFn.TimerParam(LOOK),
+        clear: Any = beam.DoFn.TimerParam(CLEAR),
+    ) -> Iterator[pl.DataFrame]:
+        key, data = element
+        window, period = self._window(key)
+        due, late = _HEAD.unpack_from(data)
+        known = head.read()
+        before, was_late = _HEAD.unpack(known) if known else (None, False)
+        opened.add(data[_HEAD.size :])
+        if before is None or due < before:
+            look.set(Timestamp(micros=due))
+        else:
+            due = before
+        if known is None or (before, was_late) != (due, late or was_late):
+            head.write(_HEAD.pack(due, late or was_late))
+        clear.set(Timestamp(micros=period + window.size + window.allowed_lateness))
+        self._keep_few(key, opened)
+        yield from ()
+
+    @on_timer(LOOK)
+    def on_look(
+        self,
+        key: str = beam.DoFn.KeyParam,
+        time: Timestamp = beam.DoFn.TimestampParam,
+        opened: Any = beam.DoFn.StateParam(OPEN),
+        given: Any = beam.DoFn.StateParam(GIVEN),
+        head: Any = beam.DoFn.StateParam(HEAD),
+        look: Any = beam.DoFn.TimerParam(LOOK),
+    ) -> Iterator[pl.DataFrame]:
+        parts, known = list(opened.read()), head.read()
+        if not parts or not known:
+            return
+        window, period = self._window(key)
+        _, late = _HEAD.unpack(known)
+        if late:
+            parts += list(given.read())
+            given.clear()
+        merged = self._merged(window, parts)
+        rows = sessions.ready(merged, window, period, time=time.micros, updated_at=self._clock())
+        settled, others = sessions.after_giving(merged, window, period, time=time.micros)
+        opened.clear()
+        head.clear()
+        self._pending.pop(key, None)
+        if len(settled):
+            given.add(pack(settled))
+        if len(others):
+            opened.add(pack(others))
+            due = sessions.look_at(others, window, period, after=time.micros)
+            assert due is not None, "what was given out and has not changed is settled"
+            head.write(_HEAD.pack(due, False))
+            look.set(Timestamp(micros=due))
+        if len(rows):
+            yield rows
+
+    @on_timer(CLEAR)
+    def on_clear(
+        self,
+        key: str = beam.DoFn.KeyParam,
+        opened: Any = beam.DoFn.StateParam(OPEN),
+        given: Any = beam.DoFn.StateParam(GIVEN),
+        head: Any = beam.DoFn.StateParam(HEAD),
+    ) -> Iterator[pl.DataFrame]:
+        parts = list(opened.read())
+        # Some runners fire this timer before the other.
+        if parts:
+            window, period = self._window(key)
+            merged = self._merged(window, [*parts, *given.read()])
+            yield sessions.ready(merged, window, period, time=period + window.size, updated_at=self._clock())
+        opened.clear()
+        given.clear()
+        head.clear()
+        self._pending.pop(key, None)
+
+    def _keep_few(self, key: str, opened: Any) -> None:
+        pending = self._pending.get(key, 0) + 1
+        self._pending[key] = pending
+        if pending >= _MOST_PARTIALS:
+            merged = self._merged(self._window(key)[0], list(opened.read()))
+            opened.clear()
+            opened.add(pack(merged))
+            self._pending[key] = 0
+
+    @staticmethod
+    def _merged(window: WindowSpec, parts: Sequence[bytes]) -> pl.DataFrame:
+        return sessions.merge([unpack(part) for part in parts], window)
+
+    def _window(self, key: str) -> tuple[WindowSpec, int]:
+        name, period, _ = key.rsplit("|", 2)
+        return self._windows[name], int(period)
