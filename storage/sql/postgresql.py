@@ -46,15 +46,9 @@ class PostgresqlDatabase(Database):
         self.patience = self._options.retry
 
     def encoded(self, spec: Table, rows: pl.DataFrame) -> pl.DataFrame:
-        reals = [column.name for column in spec.columns if column.kind == "real"]
         texts = [column.name for column in spec.columns if column.kind == "text"]
-        return times.as_texts(
-            spec,
-            rows.with_columns(
-                pl.col(reals).fill_nan(None) if reals else [],
-                pl.col(texts).str.replace_all("\0", _NULL_PICTURE, literal=True),
-            ),
-        )
+        pictured = pl.col(texts).str.replace_all("\0", _NULL_PICTURE, literal=True)
+        return times.as_texts(spec, rows.fill_nan(None).with_columns(pictured))
 
     def upsert(self, connection: sa.Connection, spec: Table, rows: pl.DataFrame) -> None:
         # One statement may not meet a key twice.

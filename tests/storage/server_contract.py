@@ -19,7 +19,7 @@ from tests.servers.proxy import TcpProxy
 from tests.storage.rows import aggregates, gaps, latest
 
 PATIENCE = 120.0
-BATCHES, ROWS = 40, 500
+BATCHES = 40
 
 
 class StoreServer(Protocol):
@@ -40,6 +40,9 @@ class StoreServer(Protocol):
 class StoreServerContract:
     """Beside `SinkContract`, whose `rows` it reads with. ``place``: the options of a URL that lead to the test's own tables."""
 
+    #: Of a batch. Fewer where making a row durable takes the server longer.
+    ROWS = 500
+
     @pytest.fixture
     def server(self) -> StoreServer:
         raise NotImplementedError
@@ -48,6 +51,11 @@ class StoreServerContract:
     def place(self) -> dict[str, str]:
         raise NotImplementedError
 
+    @pytest.fixture
+    def untouched(self, place: dict[str, str]) -> dict[str, str]:
+        """As ``place``, of a place where there are no tables yet."""
+        return place
+
     def rows(self, url: str, table: str) -> list[dict[str, Any]]:
         raise NotImplementedError
 
@@ -55,7 +63,7 @@ class StoreServerContract:
     def test_a_server_killed_while_it_is_written_to_has_everything_once_in_the_end(
         self, server: StoreServer, place: dict[str, str], url: str
     ) -> None:
-        with writing(server.url(**place)) as progress:
+        with writing(server.url(**place), self.ROWS) as progress:
             progress.wait_for(BATCHES // 4)
             server.process.kill()
             server.process.start()
@@ -68,7 +76,7 @@ class StoreServerContract:
     def test_a_network_cut_while_rows_are_written_loses_and_doubles_nothing(
         self, server: StoreServer, place: dict[str, str], url: str
     ) -> None:
-        with writing(server.proxied_url(**place)) as progress:
+        with writing(server.proxied_url(**place), self.ROWS) as progress:
             for part in (1, 2, 3):
                 progress.wait_for(part * BATCHES // 4)
                 server.proxy.cut()
@@ -108,7 +116,7 @@ class StoreServerContract:
     @pytest.mark.slow
     def test_a_server_that_starts_late_is_waited_for(self, server: StoreServer, place: dict[str, str], url: str) -> None:
         server.process.kill()
-        with writing(server.url(**place)) as progress:
+        with writing(server.url(**place), self.ROWS) as progress:
             assert not progress.moved_within(0.5, beyond=0), "written to a server that is not there"
             server.process.start()
         self.check_all(url)
@@ -138,15 +146,13 @@ class StoreServerContract:
         assert sorted(seqs) == [*range(18), *range(100, 121)]
 
     @pytest.mark.slow
-    def test_processes_that_start_together_make_the_tables_once(
-        self, server: StoreServer, place: dict[str, str], url: str
-    ) -> None:
+    def test_processes_that_start_together_make_the_tables_once(self, server: StoreServer, untouched: dict[str, str]) -> None:
         def write(worker: int) -> None:
-            with closing(open_sink(server.url(**place))) as sink:
+            with closing(open_sink(server.url(**untouched))) as sink:
                 sink.write("aggregates", aggregates(10, first=10 * worker))
 
         together(*(lambda worker=worker: write(worker) for worker in range(4)))
-        assert len(self.rows(url, "aggregates")) == 40
+        assert len(self.rows(server.url(**untouched), "aggregates")) == 40
 
     @pytest.mark.slow
     def test_of_writers_of_the_latest_value_the_newest_wins_in_any_order(
@@ -164,7 +170,7 @@ class StoreServerContract:
     def check_all(self, url: str) -> None:
         """That everything `writing` writes is there, once."""
         found = self.rows(url, "aggregates")
-        assert sorted(row["device"] for row in found) == sorted(f"mote-{number}" for number in range(BATCHES * ROWS))
+        assert sorted(row["device"] for row in found) == sorted(f"mote-{number}" for number in range(BATCHES * self.ROWS))
         ranges = sorted((row["first"], row["last"], row["state"]) for row in self.rows(url, "gaps"))
         assert ranges == [(10 * batch, 10 * batch + 9, "closed") for batch in range(BATCHES)]
         assert [row["value"] for row in self.rows(url, "latest")] == [float(BATCHES - 1)]
@@ -199,8 +205,8 @@ class Progress:
 
 
 @contextmanager
-def writing(url: str) -> Iterator[Progress]:
-    """Batches written while the block runs, each once, as a pipeline does; all of them when it ends."""
+def writing(url: str, rows: int) -> Iterator[Progress]:
+    """Batches of ``rows`` written while the block runs, each once, as a pipeline does; all of them when it ends."""
     progress = Progress()
 
     def write() -> None:
@@ -208,7 +214,7 @@ def writing(url: str) -> Iterator[Progress]:
             with closing(open_sink(url)) as sink:
                 for batch in range(BATCHES):
                     sink.write("gaps", gaps((10 * batch, 10 * batch + 9, "open")))
-                    sink.write("aggregates", aggregates(ROWS, first=batch * ROWS))
+                    sink.write("aggregates", aggregates(rows, first=batch * rows))
                     sink.write("gaps", gaps((10 * batch, 10 * batch + 9, "closed")))
                     sink.write("latest", latest("a", batch, float(batch)))
                     progress.step()

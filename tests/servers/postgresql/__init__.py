@@ -18,9 +18,10 @@ from tests.servers.proxy import TcpProxy
 
 PASSWORD: Final = "right/p@ss:word"  # characters that mean something in a URL
 _PROGRAMS: Final = Path("/usr/lib/postgresql")
-# Tests' folders are closed to others than their owner; the capability leads through them.
+# Folders of tests are closed to others than their owner; the capability leads through them. Changing the user forgets that the
+# process is to end with its parent.
 _CAPABILITY: Final = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
-_AS_NOBODY: Final = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *_CAPABILITY]
+_AS_NOBODY: Final = ["setpriv", "--pdeathsig=KILL", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *_CAPABILITY]
 
 
 class PostgresqlServer:
