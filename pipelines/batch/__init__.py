@@ -5,5 +5,6 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Final
 
+_NAMES: Final = ("compact", "verify", "reprocess", "export", "retention")
 #: Modules by the name of their job; each has ``main(arguments)``, which returns the exit status.
-JOBS: Final = MappingProxyType({name: f"pipelines.batch.{name}" for name in ("compact", "verify", "retention")})
+JOBS: Final = MappingProxyType({name: f"{__name__}.{name}" for name in _NAMES})

@@ -49,13 +49,7 @@ def main(arguments: Sequence[str]) -> int:
             sys.stdout.write(f"{found.topic}/{found.partition}: offsets {found.first} to {found.next - 1}\n")
         return 0
     with (
-        batch_job(
-            f"compact-{uuid.uuid4()}",
-            runner=options.runner,
-            beam_options=options.beam,
-            prism_location=options.prism_location,
-            progress=options.progress,
-        ) as job,
+        batch_job(f"compact-{uuid.uuid4()}", options) as job,
         files.alone(),
     ):
         files.recover()

@@ -24,3 +24,17 @@ def found(files: Files, folder: str, kind: str, type_: type[Note]) -> Iterator[N
     for name, data in lines_of(files, folder):
         if name.startswith(f"{kind}-"):
             yield msgspec.json.decode(data, type=type_)
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """What was read, in events; ``dead`` in frames."""
+
+    events: int = 0
+    duplicates: int = 0
+    future: int = 0
+    dead: int = 0
+
+    def plus(self, other: Counted) -> Counted:
+        """Both together."""
+        mine, others = msgspec.structs.astuple(self), msgspec.structs.astuple(other)
+        return Counted(*(a + b for a, b in zip(mine, others, strict=True)))

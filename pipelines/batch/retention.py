@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(f"{len(old)} hours before {text_of(limit)} would be taken away\n")
         return 0
     rows = 0
-    with batch_job(f"retention-{uuid.uuid4()}", runner="DirectRunner", progress=options.progress) as job, files.alone():
+    with batch_job(f"retention-{uuid.uuid4()}", options) as job, files.alone():
         files.recover()
         progress = read_progress(files)
         account = Account()

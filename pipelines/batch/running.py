@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -91,20 +92,22 @@ class _Work(threading.Thread):
 
 
 @contextmanager
-def batch_job(
-    name: str, *, runner: str, beam_options: Sequence[str] = (), prism_location: str | None = None, progress: str = "auto"
-) -> Iterator[BatchJob]:
-    """Start what ``runner`` needs, answer signals, and show a bar. Raises `ConfigurationError`, `PrismFailed`."""
+def batch_job(name: str, options: argparse.Namespace) -> Iterator[BatchJob]:
+    """Start what the runner of ``options`` (`pipelines.batch.options.parse`) needs, answer signals, and show a bar.
+
+    Raises `ConfigurationError`, `PrismFailed`.
+    """
     signals = Signals()
-    console = Console(stderr=True, force_terminal=True if progress == "always" else None)
-    shown = progress != "never" and (progress == "always" or sys.stderr.isatty())
+    console = Console(stderr=True, force_terminal=True if options.progress == "always" else None)
+    shown = options.progress == "always" or (options.progress == "auto" and sys.stderr.isatty())
     columns = (TextColumn("{task.description:16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with signals.installed(), quiet_workers(), _ready(runner, beam_options, prism_location) as (options, process):
+    ready = _ready(options.runner, options.beam, options.prism_location)
+    with signals.installed(), quiet_workers(), ready as (beam_options, process):
         if not shown:
-            yield BatchJob(name, options, signals, process, None)
+            yield BatchJob(name, beam_options, signals, process, None)
             return
         with Progress(*columns, console=console) as bar:
-            yield BatchJob(name, options, signals, process, bar)
+            yield BatchJob(name, beam_options, signals, process, bar)
 
 
 @contextmanager

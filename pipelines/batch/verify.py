@@ -68,13 +68,7 @@ def main(arguments: Sequence[str]) -> int:
     between = tuple(map(time_of, options.between)) if options.between else (None, None)
     work = tempfile.mkdtemp(prefix="iotcloud-verify-")
     try:
-        with batch_job(
-            f"verify-{uuid.uuid4()}",
-            runner=options.runner,
-            beam_options=options.beam,
-            prism_location=options.prism_location,
-            progress=options.progress,
-        ) as job:
+        with batch_job(f"verify-{uuid.uuid4()}", options) as job:
             settings = CheckSettings(
                 job.name,
                 options.archive,

@@ -51,7 +51,7 @@ class Sorter:
         kept: dict[tuple[str, int], list[pl.DataFrame]] = {}
         numbers = count()
         held = 0
-        for block in _blocks(records):
+        for block in blocks_of(records):
             size = self._take(found, block, kept)
             held += size
             if held > _KEPT_BYTES:
@@ -107,12 +107,13 @@ class Sorter:
 def events_in(topic: str, records: Iterable[JournalRecord], schemas: Schemas) -> Iterator[pl.DataFrame]:
     """The columns `storage.events.schema.IDENTITY` of all events of some records, block by block."""
     decoder = Decoder(schemas)
-    for block in _blocks(records):
+    for block in blocks_of(records):
         for part in decoder.decode([record.value for record in block]).events:
             yield part.columns.select(pl.lit(topic).alias(TOPIC), *IDENTITY[1:])
 
 
-def _blocks(records: Iterable[JournalRecord]) -> Iterator[list[JournalRecord]]:
+def blocks_of(records: Iterable[JournalRecord]) -> Iterator[list[JournalRecord]]:
+    """Records in lists of about so many bytes that are decoded at once."""
     block: list[JournalRecord] = []
     size = 0
     for record in records:

@@ -11,8 +11,8 @@ import fastavro
 import polars as pl
 
 from brokers import Message
-from schemas.frame import decode_frame, encode_frame
 from schemas.errors import FrameError
+from schemas.frame import decode_frame, encode_frame
 from schemas.registry import Schemas
 from storage import open_journal
 from tests.pipelines.fleet import READING, START, TOPICS, micros
@@ -97,7 +97,9 @@ def stored(root: Path) -> list[dict[str, Any]]:
 def parquet(root: Path) -> list[dict[str, Any]]:
     """The same of Parquet files."""
     times = pl.col("event_time", "gateway_time").to_physical()
-    found = [pl.read_parquet(path).with_columns(times) for path in sorted(root.glob("events/schema=*/dt=*/hour=*/part-*.parquet"))]
+    found = [
+        pl.read_parquet(path).with_columns(times) for path in sorted(root.glob("events/schema=*/dt=*/hour=*/part-*.parquet"))
+    ]
     return [row for table in found for row in table.iter_rows(named=True)]
 
 

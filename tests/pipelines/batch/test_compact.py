@@ -87,7 +87,9 @@ def test_in_many_runs_it_comes_to_the_same(tmp_path: Path) -> None:
 
 
 def test_files_have_about_the_size_that_was_asked_for(tmp_path: Path) -> None:
-    messages = [events(TOPICS[0], f"g{number}", range(start, start + 500), every=0.01) for number in range(100) for start in (0, 500)]
+    messages = [
+        events(TOPICS[0], f"g{number}", range(start, start + 500), every=0.01) for number in range(100) for start in (0, 500)
+    ]
     record(tmp_path, messages)
     assert compact(tmp_path, "--target-size", "500kB") == 0
     sizes = [path.stat().st_size for path in sorted(tmp_path.glob("events/**/part-*.avro"))]

@@ -107,14 +107,26 @@ def test_where_directories_cannot_be_exchanged_a_crash_is_put_right(tmp_path: Pa
     assert not (tmp_path / "events/.staging").exists()
 
 
-@pytest.mark.parametrize("runner", ["DirectRunner", "PrismRunner"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("runner", "number"), [("DirectRunner", signal.SIGINT), ("PrismRunner", signal.SIGTERM)])
 def test_a_signal_ends_it_cleanly_and_the_next_run_finishes(tmp_path: Path, runner: str, number: signal.Signals) -> None:
     messages = [
-        events(TOPICS[0], f"g{gateway}", range(start, start + 200), every=1.0) for gateway in range(60) for start in range(0, 20_000, 200)
+        events(TOPICS[0], f"g{gateway}", range(start, start + 200), every=1.0)
+        for gateway in range(20)
+        for start in range(0, 8_000, 200)
     ]
-    record(tmp_path, messages, append=500)
-    command = [sys.executable, "-m", "pipelines.run", "compact", "--archive", str(tmp_path), "--runner", runner, "--progress", "always"]
+    record(tmp_path, messages, append=50)
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.run",
+        "compact",
+        "--archive",
+        str(tmp_path),
+        "--runner",
+        runner,
+        "--progress",
+        "always",
+    ]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     # The bar is drawn once the job runs.
