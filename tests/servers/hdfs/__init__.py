@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.servers.hdfs.java import DATANODE, NAMENODE, QUICK, bean, configure, java, run
+from tests.servers.hdfs.java import ADMIN, DATANODE, NAMENODE, QUICK, bean, configure, java, run
 from tests.servers.ports import free_port, listening
 from tests.servers.process import ServerFailed, ServerProcess
 from tests.servers.proxy import TcpProxy
@@ -50,9 +50,9 @@ class HdfsServer:
         self.user = getpass.getuser()
         self._rpc = free_port()
         self.proxy = TcpProxy(self.port)
-        conf = directory / "conf"
+        self.conf = directory / "conf"
         configure(
-            conf,
+            self.conf,
             {"fs.defaultFS": f"hdfs://127.0.0.1:{self._rpc}", "hadoop.tmp.dir": directory / "tmp"},
             {
                 **QUICK,
@@ -62,10 +62,10 @@ class HdfsServer:
                 "dfs.namenode.http-address": f"127.0.0.1:{self.port}",
             },
         )
-        run(conf, NAMENODE, "-format", "-nonInteractive", "-force")
-        command = [*java(conf), NAMENODE]
+        run(self.conf, NAMENODE, "-format", "-nonInteractive", "-force")
+        command = [*java(self.conf), NAMENODE]
         self.namenode = ServerProcess("namenode", command, directory=directory, ready=lambda: listening(self.port))
-        self.datanodes = [datanode(conf, directory, number) for number in range(1, datanodes + 1)]
+        self.datanodes = [DataNode(self.conf, directory, number) for number in range(1, datanodes + 1)]
         self.process = Cluster([self.namenode, *self.datanodes], self)
 
     def url(self, path: str = "/archive", **options: str) -> str:
@@ -75,6 +75,10 @@ class HdfsServer:
     def proxied_url(self, path: str = "/archive", **options: str) -> str:
         """With the requests to the NameNode through the proxy."""
         return _url(self.proxy.port, path, {"user": self.user, **options})
+
+    def admin(self, *arguments: str) -> None:
+        """Run ``hdfs dfsadmin`` with these. Raises `ServerFailed`."""
+        run(self.conf, ADMIN, *arguments)
 
     def live_datanodes(self) -> int:
         """As far as the NameNode knows; none while it is not there."""
@@ -92,17 +96,25 @@ class HdfsServer:
             time.sleep(0.1)
 
 
-def datanode(conf: Path, directory: Path, number: int) -> ServerProcess:
-    """One DataNode of the cluster of ``conf``, on ports of its own. Runs before the NameNode knows it."""
-    data, http, ipc = free_port(), free_port(), free_port()
-    settings = {
-        "dfs.datanode.data.dir": f"file://{directory}/datanode-{number}",
-        "dfs.datanode.address": f"127.0.0.1:{data}",
-        "dfs.datanode.http.address": f"127.0.0.1:{http}",
-        "dfs.datanode.ipc.address": f"127.0.0.1:{ipc}",
-    }
-    command = [*java(conf), DATANODE, *(f"-D{name}={value}" for name, value in settings.items())]
-    return ServerProcess(f"datanode-{number}", command, directory=directory, ready=lambda: True)
+class DataNode(ServerProcess):
+    """One DataNode of the cluster of ``conf``, on ports of its own. Its start returns before the NameNode knows it."""
+
+    def __init__(self, conf: Path, directory: Path, number: int) -> None:
+        self.http_port = free_port()
+        settings = {
+            "dfs.datanode.data.dir": f"file://{directory}/datanode-{number}",
+            "dfs.datanode.address": f"127.0.0.1:{free_port()}",
+            "dfs.datanode.http.address": f"127.0.0.1:{self.http_port}",
+            "dfs.datanode.ipc.address": f"127.0.0.1:{free_port()}",
+        }
+        command = [*java(conf), DATANODE, *(f"-D{name}={value}" for name, value in settings.items())]
+        super().__init__(f"datanode-{number}", command, directory=directory, ready=lambda: True)
+
+    @property
+    def serving(self) -> bool:
+        """Whether a client is connected to it over HTTP (Linux; ports and the state 01, established, in hexadecimal)."""
+        lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+        return any(line.split()[2].endswith(f":{self.http_port:04X}") and line.split()[3] == "01" for line in lines)
 
 
 def make(directory: Path) -> HdfsServer:

@@ -18,6 +18,7 @@ _HERE: Final = Path(__file__).parent
 _WEB_APP: Final = '<web-app version="2.5" xmlns="http://java.sun.com/xml/ns/javaee"></web-app>'
 NAMENODE: Final = "org.apache.hadoop.hdfs.server.namenode.NameNode"
 DATANODE: Final = "org.apache.hadoop.hdfs.server.datanode.DataNode"
+ADMIN: Final = "org.apache.hadoop.hdfs.tools.DFSAdmin"
 HA_ADMIN: Final = "org.apache.hadoop.hdfs.tools.DFSHAAdmin"
 
 #: Failures are noticed within seconds, as far as a cluster can.
