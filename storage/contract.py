@@ -23,6 +23,9 @@ class Sink(Protocol):
     def write(self, table: str, rows: pl.DataFrame) -> None:
         """Put rows into a table by its key, all of them or none, and return when they are durable.
 
+        Where a store has no transactions, which its README says, a write that failed may have been done in part until it is
+        repeated.
+
         Columns are found by name; a column the table lacks is refused, a nullable one may be left out. Of several rows of one
         key the last counts. What is transient (a locked database, a lost connection) is tried again with jittered
         pauses up to the store's limit.
