@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -16,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pipelines.batch.progress import BatchProgress, Interrupted, progress_of
 from pipelines.runners.prism import EXPERIMENTS, find_prism, running_prism
-from pipelines.running import JobFailed, Signals, quiet_workers
+from pipelines.running import JobFailed, quiet_workers
+from pipelines.signals import Signals
 
 _LOOK_SECONDS: Final = 0.05
 #: How long functions that run may take to notice that they shall stop.
@@ -63,13 +65,19 @@ class BatchJob:
                 raise JobFailed(f"the runner ended with {self._runner.returncode}", remedy="run the job again")
             if self._signals.received:
                 self.progress.stopping.set()
-                work.join(_STOP_SECONDS)
+                self._wait_for(work)
                 break
         self.check()
         if work.error is not None:
             raise JobFailed(f"the job failed: {_reason(work.error)}", remedy="run it again: nothing is half done") from work.error
         if self._bar and task is not None:
             self._bar.update(task, completed=total)
+
+    def _wait_for(self, work: threading.Thread) -> None:
+        """Until the functions have noticed; a second signal waits no longer."""
+        until = time.monotonic() + _STOP_SECONDS
+        while work.is_alive() and self._signals.received < 2 and time.monotonic() < until:
+            work.join(_LOOK_SECONDS)
 
 
 class _Work(threading.Thread):

@@ -18,7 +18,8 @@ from pipelines.batch import compact as job
 from pipelines.batch import compacting, running
 from tests.pipelines.batch.recorded import stored
 
-assert compacting and running, "imported before the children are made"
+#: Imported before the children are made.
+_READY = (compacting, running)
 #: What Python reports before it does it (sys.addaudithook); the exchange of two directories is looked up each time.
 CHANGES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree", "ctypes.dlsym")
 

@@ -131,8 +131,8 @@ def test_events_of_schemas_without_columns_keep_their_bytes(tmp_path: Path) -> N
 
     time = datetime(2010, 5, 9, 3, tzinfo=UTC)
     sent = [
-        {"gateway": "g", "epoch": 1, "seq": seq, "gateway_time": time, "device": f"d{seq % 2}", "channel": "c", "event_time": time,
-         "topic": None if seq % 2 else seq, "flags": [True] * seq, "price": Decimal(f"{seq}.25")}
+        {"gateway": "g", "epoch": 1, "seq": seq, "gateway_time": time, "device": f"d{seq % 2}", "channel": "c",
+         "event_time": time, "topic": None if seq % 2 else seq, "flags": [True] * seq, "price": Decimal(f"{seq}.25")}
         for seq in range(5)
     ]  # fmt: skip
     schema = tmp_path / "odd.avsc"

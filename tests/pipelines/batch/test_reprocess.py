@@ -64,9 +64,10 @@ LATEST = "SELECT device, channel, event_time, gateway, epoch, seq, value, text F
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [11, 12])
 def test_its_rows_are_those_of_the_real_time_job_through_kills(tmp_path: Path, seed: int) -> None:
-    """Duplicates, disorder, frames that are minutes late, damaged, of unknown schemas, from the future, and a gateway hours late."""
+    """Duplicates, disorder, frames that are late, damaged, of unknown schemas, from the future, and a gateway hours late."""
     sent = fleet(seed, seconds=600)
     offline = day(TOPICS[0], "offline", start=3, end=9) + day(TOPICS[0], "offline", start=3, end=6)
+    ahead = [message for topic in TOPICS for message in day(topic, "ahead", start=300, end=320)]
     broker = connect(f"local:{tmp_path}/log").publisher()
     job = Job(tmp_path, TOPICS, PIPELINE)
     job.start("--archive", str(tmp_path))
@@ -76,6 +77,8 @@ def test_its_rows_are_those_of_the_real_time_job_through_kills(tmp_path: Path, s
         job.wait_for(lambda status: status["totals"]["events"] > 0 and (chance.random() < 0.3 or status["caught_up"]))
         job.kill()
         job.start("--archive", str(tmp_path))
+    broker.publish(ahead)
+    job.wait_for(lambda status: status["caught_up"])
     broker.publish(offline)
     job.wait_for(lambda status: status["caught_up"])
     job.kill()
