@@ -48,3 +48,23 @@ def test_listed_windows_are_written_whole_and_the_list_is_worked_off(tmp_path: P
     assert len(expected) > 20
     session.close()
     state.close()
+
+
+def test_a_listed_period_of_sessions_is_written_whole(tmp_path: Path) -> None:
+    sent = fleet(12, seconds=200)
+    url = f"local:{tmp_path}/log?partitions=2"
+    connect(url).publisher().publish(sent.messages)
+    state, session, written = JobState(tmp_path / "state"), Session(), list[tuple[str, pl.DataFrame]]()
+    period = micros(BEGIN) + 60 * SECOND
+    state.store([], [Correction("visits", period)], None)
+    visits = WindowSpec("visits", 60 * SECOND, 60 * SECOND, gap=2 * SECOND)
+    recomputation = Recomputation((Source(url, TOPICS),), tuple(Schemas.with_shipped()), (*WINDOWS, visits))
+    Corrector(state, recomputation, session, lambda table, rows: written.append((table, rows))).close()
+    ((table, rows),) = written
+    assert table == "sessions"
+    assert rows.get_column("period_start").unique().to_list() == [period]
+    inside = [event for event in sent.counted if period <= micros(event["event_time"]) < period + 60 * SECOND]
+    assert rows.get_column("count").sum() == len(inside)
+    assert len(rows) > rows.select("device", "channel").n_unique()
+    session.close()
+    state.close()
