@@ -69,11 +69,11 @@ def merge_hour(
                 FORMS[form].read(file, schema, origin=f"{files.url}/{hour.path}/{part.name}")
             )
     before = sum(len(table) for found in tables.values() for table in found)
-    added = _read_runs(files, runs)
-    fresh = sum(len(_distinct(found)) for found in added.values())
-    given = sum(len(table) for found in added.values() for table in found)
-    for fingerprint, found in added.items():
-        tables.setdefault(fingerprint, []).extend(found)
+    added = {fingerprint: _distinct(found) for fingerprint, found in _read_runs(files, runs).items()}
+    fresh = sum(map(len, added.values()))
+    given = sum(run.rows for run in runs)
+    for fingerprint, table in added.items():
+        tables.setdefault(fingerprint, []).append(table)
     rows = {fingerprint: _distinct(found).sort(ORDER) for fingerprint, found in sorted(tables.items())}
     total = sum(map(len, rows.values()))
     merged = Merged(total, total - before, given - fresh, fresh - (total - before), 0, 0)
@@ -137,7 +137,8 @@ def _read_runs(files: Files, runs: Sequence[Run]) -> dict[str, list[pl.DataFrame
 
 
 def _distinct(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    return pl.concat(tables).unique(IDENTITY, keep="first", maintain_order=True)
+    """One table; each of ``tables`` has an event once."""
+    return tables[0] if len(tables) == 1 else pl.concat(tables).unique(IDENTITY, keep="first", maintain_order=True)
 
 
 def _write(

@@ -125,6 +125,23 @@ def test_it_replaces_the_windows_between_two_times_and_no_other(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("origin", ["events", "journal"])
+def test_it_replaces_the_sessions_of_whole_periods_and_no_other(tmp_path: Path, origin: str) -> None:
+    archive(tmp_path)
+    results = tmp_path / "results.sqlite"
+    pipeline = '[windows.visits]\nkind = "session"\ngap = "1h"\nlongest = "2h"\n'
+    rows = "SELECT period_start, device, channel, window_start, window_end, sum, count FROM sessions"
+    assert reprocess(tmp_path, results, pipeline=pipeline) == 0
+    before = table(results, rows)
+    with closing(sqlite3.connect(results)) as database, database:
+        database.execute("UPDATE sessions SET count = 0")
+    more = ["--from", origin, "--between", "2010-05-09T01:30", "2010-05-09T05:30"]
+    assert reprocess(tmp_path, results, *more, pipeline=pipeline) == 0
+    after = table(results, rows)
+    assert [row[:-1] for row in after] == [row[:-1] for row in before]
+    assert {row[0] for row in after if row in before} == {"2010-05-09T02:00:00.000000Z"}
+
+
+@pytest.mark.parametrize("origin", ["events", "journal"])
 def test_rules_say_what_they_would_have_done_and_do_nothing(
     tmp_path: Path, origin: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
