@@ -57,7 +57,7 @@ class WriteRows(beam.DoFn):
 def last_of_each(rows: pl.DataFrame, table: str) -> pl.DataFrame:
     """Of several rows of one key the one that will stand in ``table`` in the end; all, where rows of other keys matter."""
     known = table_named(table)
-    if known.merge == "ranges" or len(rows) < 2:
+    if known.merge in ("ranges", "spans") or len(rows) < 2:
         return rows
     ordered = rows.sort(known.newer, maintain_order=True) if known.merge == "newer" else rows
     return ordered.unique(known.key, keep="last", maintain_order=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +12,7 @@ import polars as pl
 
 from schemas.errors import ConfigurationError
 from storage.events.schema import TOPIC
+from transforms.windows import WindowSpec
 
 _COLUMNS: Final = {"topic": TOPIC, "gateway": "gateway", "device": "device", "channel": "channel"}
 
@@ -33,10 +35,18 @@ class Choice:
         conditions += [time <= limit] if limit is not None else []
         return events.filter(conditions) if conditions else events
 
-    def windows(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Of result rows those of windows that lie in the times as a whole: of the others not all events were read."""
-        conditions = [pl.col("window_start") >= self.start] if self.start is not None else []
-        conditions += [pl.col("window_end") <= self.end] if self.end is not None else []
+    def windows(self, rows: pl.DataFrame, windows: Sequence[WindowSpec]) -> pl.DataFrame:
+        """Of result rows those of windows that lie in the times as a whole: of the others not all events were read.
+
+        Of a session it is the period that must lie in them.
+        """
+        start, end = pl.col("window_start"), pl.col("window_end")
+        if "period_start" in rows.columns:
+            sizes = {window.name: window.size for window in windows}
+            start = pl.col("period_start")
+            end = start + pl.col("name").replace_strict(sizes, return_dtype=pl.Int64)
+        conditions = [start >= self.start] if self.start is not None else []
+        conditions += [end <= self.end] if self.end is not None else []
         return rows.filter(conditions) if conditions else rows
 
     def topic(self, name: str) -> bool:

@@ -77,7 +77,7 @@ class Reprocess:
         if self.windows:
             aggregated = admitted | "Aggregate" >> AggregateInWindows(self.windows, shards=self.shards)
             whole = {
-                table: aggregated[kind] | f"Whole_{kind}" >> beam.ParDo(_Whole(self.inputs.choice))
+                table: aggregated[kind] | f"Whole_{kind}" >> beam.ParDo(_Whole(self.inputs.choice, self.windows))
                 for kind, table in _TABLES.items()
                 if kind in aggregated
             }
@@ -94,11 +94,12 @@ class Reprocess:
 
 
 class _Whole(beam.DoFn):
-    def __init__(self, chosen: Choice) -> None:
+    def __init__(self, chosen: Choice, windows: tuple[WindowSpec, ...]) -> None:
         self._choice = chosen
+        self._windows = windows
 
     def process(self, rows: pl.DataFrame) -> Any:
-        kept = self._choice.windows(rows)
+        kept = self._choice.windows(rows, self._windows)
         if len(kept):
             yield kept
 
