@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from examples.demo.layout import HERE
-from tests.servers.broker_server import Servers, broker_servers
+from tests.servers import every
+from tests.servers.broker_server import Servers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -78,7 +79,7 @@ def _program(name: str) -> str:
 
 def server_url(example: str, servers: Servers) -> str:
     """A real server of the same scheme."""
-    for name in broker_servers():
+    for name in every.names():
         if urlsplit(example).scheme in import_module(f"brokers.{name}").SCHEMES:
             return servers[name].url().partition("?")[0].rstrip("/")
     raise AssertionError(f"no server speaks {example}")

@@ -23,9 +23,9 @@ class DemoBroker:
 
 def names() -> list[str]:
     """What ``--broker`` may be: the embedded one and every server that `tests.servers` can start."""
-    from tests.servers.broker_server import broker_servers
+    from tests.servers import every
 
-    return [EMBEDDED, *broker_servers()]
+    return [EMBEDDED, *every.names()]
 
 
 @contextmanager

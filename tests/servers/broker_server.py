@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from pathlib import Path
 from typing import Protocol, cast
 
-import brokers
-from tests import servers
 from tests.servers.process import ServerProcess
 from tests.servers.proxy import TcpProxy
 
@@ -56,14 +53,6 @@ class Servers:
         for server in self._made.values():
             server.process.stop()
             server.proxy.close()
-
-
-def broker_servers() -> list[str]:
-    """Names of the servers that are brokers: each has the name of the broker's own folder."""
-    folders = [
-        {module.name for module in pkgutil.iter_modules(package.__path__) if module.ispkg} for package in (brokers, servers)
-    ]
-    return sorted(set.intersection(*folders))
 
 
 def make(name: str, directory: Path) -> BrokerServer:

@@ -21,11 +21,12 @@ from schemas.frame import peek
 from schemas.topics import PIPELINES
 from tests.pipelines.fleet import TOPICS, Fleet, difference, fleet, pieces, rows_of
 from tests.pipelines.system.job import Job
-from tests.servers.broker_server import Servers, broker_servers
+from tests.servers import every
+from tests.servers.broker_server import Servers
 
 pytestmark = pytest.mark.slow
 SIZES = ((10, 10), (30, 10))
-SERVERS = broker_servers()
+SERVERS = every.names()
 _numbers = itertools.count(1)
 
 
