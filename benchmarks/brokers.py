@@ -19,11 +19,14 @@ import importlib
 import itertools
 import math
 import os
+import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,9 +65,6 @@ class Case:
     url: str
     events: int
 
-    def topic(self, contestant: str) -> str:
-        return f"bench.{contestant}.frames-{self.events}"
-
 
 def frames_of(events: int, count: int) -> list[bytes]:
     """Frames as a gateway makes them; a thousand different ones."""
@@ -74,15 +74,15 @@ def frames_of(events: int, count: int) -> list[bytes]:
 
 
 def _event(number: int) -> dict[str, Any]:
-    time = 1_760_000_000_000_000 + 10_000 * number
+    at = 1_760_000_000_000_000 + 10_000 * number
     return {
         "gateway": "gateway-1",
         "epoch": 3,
         "seq": number,
-        "gateway_time": time + 150,
+        "gateway_time": at + 150,
         "device": "mote-17",
         "channel": "humidity",
-        "event_time": time,
+        "event_time": at,
         "value": 40 + number % 500 / 10,
     }
 
@@ -134,57 +134,78 @@ class Turns:
         self._case = case
         self._library = importlib.import_module(f"benchmarks.contestants.{case.name}")
         self._broker = connect(case.url)
+        #: µs of this process's CPU per frame, by turn: that does not depend on what else the machine has to do.
+        self.cpu: dict[str, list[float]] = {}
 
-    def of(self, count: int) -> dict[str, Callable[[], float]]:
-        """Of so many frames; at most a hundred calls of 64."""
+    def publishing(self, count: int) -> dict[str, Callable[[], float]]:
+        """Turns of so many frames; the calls of 64 are at most a hundred."""
         frames = frames_of(self._case.events, count)
-        url, ours, library = self._case.url, self._case.topic("ours"), self._case.topic("library")
         some = frames[: 1 + min(count - 1, 100 * AGENT_PER_CALL)]
+        url, alone = self._case.url, self._library
         return {
-            "ours publish": lambda: self._kept(ours, lambda: publish(url, ours, frames)),
-            "library publish": lambda: self._kept(library, lambda: self._library.publish(url, library, frames)),
-            "calls of 64": lambda: self._kept(ours, lambda: publish(url, ours, some, per_call=AGENT_PER_CALL)),
-            "ours read": lambda: self._filled(ours, frames, lambda: read(url, ours, count)),
-            "library read": lambda: self._filled(library, frames, lambda: self._library.read(url, library, count)),
+            "ours publish": self._kept("ours publish", count, lambda topic: publish(url, topic, frames)),
+            "library publish": self._kept("library publish", count, lambda topic: alone.publish(url, topic, frames)),
+            "calls of 64": self._kept("calls of 64", len(some), lambda topic: publish(url, topic, some, per_call=AGENT_PER_CALL)),
         }
 
-    def _kept(self, topic: str, turn: Callable[[], float]) -> float:
-        self._broker.create_topic(topic)
-        self._broker.keep([topic], group=GROUP)
-        rate = turn()
-        self._broker.forget([topic], group=GROUP, timeout=DEADLINE)
-        return rate
+    def reading(self, count: int) -> dict[str, Callable[[], float]]:
+        """Turns of so many frames."""
+        url, alone = self._case.url, self._library
+        fill = partial(publish, url, frames=frames_of(self._case.events, count), keys=_GATEWAYS)
+        return {
+            "ours read": self._kept("ours read", count, lambda topic: read(url, topic, count), before=fill),
+            "library read": self._kept("library read", count, lambda topic: alone.read(url, topic, count), before=fill),
+        }
 
-    def _filled(self, topic: str, frames: Sequence[bytes], turn: Callable[[], float]) -> float:
-        def fill_first() -> float:
-            publish(self._case.url, topic, frames, keys=_GATEWAYS)
-            return turn()
+    def _kept(
+        self, name: str, count: int, turn: Callable[[str], float], *, before: Callable[[str], object] = lambda _: None
+    ) -> Callable[[], float]:
+        """``turn`` with a topic that is kept for it."""
+        topic = f"bench.{name.partition(' ')[0]}.frames-{self._case.events}"
 
-        return self._kept(topic, fill_first)
+        def run() -> float:
+            self._broker.create_topic(topic)
+            self._broker.keep([topic], group=GROUP)
+            before(topic)
+            begun = time.process_time()
+            rate = turn(topic)
+            self.cpu.setdefault(name, []).append((time.process_time() - begun) * 1e6 / count)
+            self._broker.forget([topic], group=GROUP, timeout=DEADLINE)
+            return rate
+
+        return run
 
 
 def compare(case: Case, *, rounds: int, seconds: float) -> dict[str, Any]:
     """Figures of ours and of the library alone, taking turns."""
     turns = Turns(case)
-    progress(f"{case.name}, frames of {case.events}: how many make {seconds:g} s")
-    speeds = [one.median for one in interleaved(turns.of(1 + _TRIED), rounds=1).values()]
-    # Where one is many times as fast as another, no turn of the slow one shall take for ever.
-    enough = seconds * min(max(speeds), 4 * min(speeds))
-    count = 1 + min(_MOST, max(_TRIED, round(enough) if enough < PER_CALL else PER_CALL * math.ceil(enough / PER_CALL)))
-    return _row(case, count, interleaved(turns.of(count), rounds=rounds))
+    found: dict[str, Measured] = {}
+    counts = {}
+    for what, of in (("publish", turns.publishing), ("read", turns.reading)):
+        progress(f"{case.name}, {what}, frames of {case.events}: how many make {seconds:g} s")
+        speeds = [one.median for one in interleaved(of(1 + _TRIED), rounds=1).values()]
+        # Where one is many times as fast as another, no turn of the slow one shall take for ever.
+        enough = seconds * min(max(speeds), 4 * min(speeds))
+        whole = round(enough) if enough < PER_CALL else PER_CALL * math.ceil(enough / PER_CALL)
+        counts[what] = 1 + min(_MOST, max(_TRIED, whole))
+        found |= interleaved(of(counts[what]), rounds=rounds)
+    cpu = {name: round(statistics.median(values[1:]), 1) for name, values in turns.cpu.items()}
+    return _row(case, counts, found, cpu)
 
 
-def _row(case: Case, count: int, found: dict[str, Measured]) -> dict[str, Any]:
-    row: dict[str, Any] = {"broker": case.name, "events_per_frame": case.events, "frames": count}
+def _row(case: Case, counts: dict[str, int], found: dict[str, Measured], cpu: dict[str, float]) -> dict[str, Any]:
+    row: dict[str, Any] = {"broker": case.name, "events_per_frame": case.events}
     goal = GOAL if case.events == 1 and case.name != EMBEDDED else None
     row["frame_bytes"] = len(frames_of(case.events, 1)[0])
     for what in ("publish", "read"):
         mine, alone = found[f"ours {what}"], found[f"library {what}"]
         ratio = mine.median / alone.median
         row[what] = {
+            "frames": counts[what],
             "ours_events_per_s": round(mine.median * case.events),
             "library_events_per_s": round(alone.median * case.events),
             "ratio": round(ratio, 2),
+            "cpu_us_per_frame": {"ours": cpu[mine.name], "library": cpu[alone.name]},
             "goal": goal,
             "met": goal is None or ratio >= goal,
             "runs": {one.name: [round(rate * case.events) for rate in one.rates] for one in (mine, alone)},
@@ -193,21 +214,28 @@ def _row(case: Case, count: int, found: dict[str, Measured]) -> dict[str, Any]:
     return row
 
 
+_HEAD: Final = f"{'ours':>9}  {'library':>9}  ratio  {'CPU':>11}"
+
+
 def _show(rows: list[dict[str, Any]]) -> None:
     lines = [
-        "events per second, medians        published                                       read",
-        "broker      events/frame       ours    library  ratio    calls of 64        ours    library  ratio",
+        "events per second (medians), and µs of the client's CPU per frame, ours/library",
+        f"{'':24}  {'published':52}  read",
+        f"{'broker':10}  events/frame  {_HEAD}  calls of 64  {_HEAD}",
     ]
     for row in rows:
-        one, two = row["publish"], row["read"]
         missed = ", ".join(what for what in ("publish", "read") if not row[what]["met"])
+        small = row["publish"]["ours_in_calls_of_64_events_per_s"]
         lines.append(
-            f"{row['broker']:10}  {row['events_per_frame']:12}  {one['ours_events_per_s']:9,}  {one['library_events_per_s']:9,}"
-            f"  {one['ratio']:5.2f}  {one['ours_in_calls_of_64_events_per_s']:13,}"
-            f"  {two['ours_events_per_s']:10,}  {two['library_events_per_s']:9,}  {two['ratio']:5.2f}"
+            f"{row['broker']:10}  {row['events_per_frame']:12}  {_figures(row['publish'])}  {small:11,}  {_figures(row['read'])}"
             + (f"  BELOW {GOAL:.0%}: {missed}" if missed else "")
         )
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _figures(found: dict[str, Any]) -> str:
+    cpu = "{ours:.1f}/{library:.1f}".format(**found["cpu_us_per_frame"])
+    return f"{found['ours_events_per_s']:9,}  {found['library_events_per_s']:9,}  {found['ratio']:5.2f}  {cpu:>11}"
 
 
 def main(arguments: list[str]) -> int:

@@ -34,6 +34,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     p95: float | None = None
     p99: float | None = None
     problem: str = ""
+    #: 2 for the second of two, of which this was the better one.
+    tries: int = 1
 
     @property
     def tried(self) -> bool:

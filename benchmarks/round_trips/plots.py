@@ -58,7 +58,7 @@ def plot_clients(outcomes: Sequence[Outcome], path: Path, *, title: str, limit: 
     """Round trips against the number of clients; a line at the ``limit`` (ms) of what was published."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.4), layout="constrained", dpi=110)
+    figure = Figure(figsize=(8, 4.6), layout="constrained", dpi=110)
     panel = figure.subplots()
     tried = [one for one in outcomes if one.p50 is not None]
     for share, colour in zip(("p50", "p95", "p99"), _colours(3), strict=True):
