@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Final
 
-import brokers
-import tests.servers
 from schemas.errors import ConfigurationError
+from tests.servers import every
 from tests.servers.broker_server import make
 
 EMBEDDED: Final = "local"
 
 
 def names() -> list[str]:
-    """All there are. Not every server is a broker's."""
-    return [EMBEDDED, *sorted(_packages(tests.servers) & _packages(brokers))]
+    """All there are."""
+    return [EMBEDDED, *every.names()]
 
 
 def chosen(text: str) -> list[str]:
@@ -29,10 +26,6 @@ def chosen(text: str) -> list[str]:
     if unknown := [name for name in wanted if name not in there]:
         raise ConfigurationError(f"no server for the broker {unknown[0]!r}", remedy="one of " + ", ".join(there))
     return wanted or there
-
-
-def _packages(parent: ModuleType) -> set[str]:
-    return {module.name for module in pkgutil.iter_modules(parent.__path__) if module.ispkg}
 
 
 @contextmanager
