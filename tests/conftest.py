@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.servers.fixtures"]
@@ -12,6 +13,13 @@ pytest_plugins = ["tests.servers.fixtures"]
 # Deadlines of single examples say more about the machine than about the code.
 settings.register_profile("iotcloud", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("iotcloud")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A command line that a test calls within this process sets up logging; the next test has its own again."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import ssl
 import time
 from typing import Any
 
-from cassandra import ConsistencyLevel  # type: ignore[import-untyped]
+from cassandra import ConsistencyLevel, InvalidRequest  # type: ignore[import-untyped]
 from cassandra.auth import PlainTextAuthProvider  # type: ignore[import-untyped]
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile  # type: ignore[import-untyped]
 from cassandra.policies import (  # type: ignore[import-untyped]
@@ -104,9 +105,10 @@ class Connection:
             if not self._options.replication:
                 raise self._no_keyspace()
             session.execute(f"CREATE KEYSPACE IF NOT EXISTS {self.keyspace} WITH replication = {self._replication()}")
-        session.set_keyspace(self.keyspace)
-        known = cluster.metadata.keyspaces.get(self.keyspace)
-        tables = {} if known is None else known.tables
+        self._enter_keyspace(session)
+        if self.keyspace not in cluster.metadata.keyspaces:
+            cluster.refresh_keyspace_metadata(self.keyspace)
+        tables = cluster.metadata.keyspaces[self.keyspace].tables
         for name, layout in LAYOUTS.items():
             if name not in tables:
                 for statement in create(layout):
@@ -115,6 +117,18 @@ class Connection:
                 for statement in add_columns(layout, tables[name].columns):
                     session.execute(statement)
         self._check_newest(cluster)
+
+    def _enter_keyspace(self, session: Any) -> None:
+        """Where several make it at once, a node may have said that it is there and not know it yet."""
+        until = time.monotonic() + self._options.timeout
+        while True:
+            try:
+                session.set_keyspace(self.keyspace)
+                return
+            except InvalidRequest:
+                if not self._options.replication or time.monotonic() > until:
+                    raise
+                time.sleep(random.uniform(0.05, 0.2))
 
     def _check_newest(self, cluster: Any) -> None:
         """What is in the column of newest rows is compared as it stands, so it cannot be changed later."""
