@@ -157,8 +157,21 @@ class Broker(Protocol):
 def require_log(broker: Broker) -> LogReader:
     """A log reader of ``broker``. Raises `ConfigurationError` with the remedy when it is a queue."""
     if not broker.capabilities.log:
-        raise ConfigurationError(
-            f"{broker.url} is a queue and cannot be read again",
-            remedy="move its frames into a log with 'iotcloud relay' and read that",
-        )
+        raise not_a_log(broker.url)
     return broker.log_reader()
+
+
+def not_a_log(url: str) -> ConfigurationError:
+    """What a queue says when it is asked for a log reader."""
+    return ConfigurationError(
+        f"{url} is a queue and cannot be read again",
+        remedy="move its frames into a log with 'iotcloud relay' and read that",
+    )
+
+
+def not_a_queue(url: str) -> ConfigurationError:
+    """What a log says when it is asked for a queue reader."""
+    return ConfigurationError(
+        f"{url} is a log: it hands out no deliveries",
+        remedy="follow it with brokers.subscription.subscribe, which keeps a position",
+    )

@@ -14,9 +14,8 @@ from brokers.activemq.options import ActiveMqOptions, address_of
 from brokers.activemq.publisher import ActiveMqPublisher
 from brokers.activemq.reader import ActiveMqReader
 from brokers.activemq.session import Session, open_session
-from brokers.contract import Capabilities, LogReader, Publisher, QueueReader
+from brokers.contract import Capabilities, LogReader, Publisher, QueueReader, not_a_log
 from brokers.url import BrokerUrl
-from schemas.errors import ConfigurationError
 from schemas.topics import check_topic
 from telemetry.logs import logger
 
@@ -66,10 +65,7 @@ class ActiveMqBroker:
         return ActiveMqPublisher(self._address, self._options)
 
     def log_reader(self) -> LogReader:
-        raise ConfigurationError(
-            f"{self.url} is a queue and cannot be read again",
-            remedy="move its frames into a log with 'iotcloud relay' and read that",
-        )
+        raise not_a_log(self.url)
 
     def queue_reader(self, topics: Sequence[str], *, group: str) -> QueueReader:
         return ActiveMqReader(self._address, self._options, topics, group)

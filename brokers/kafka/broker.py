@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
-from brokers.contract import Capabilities, LogReader, Publisher, QueueReader
+from brokers.contract import Capabilities, LogReader, Publisher, QueueReader, not_a_queue
 from brokers.kafka.cluster import Cluster
 from brokers.kafka.failures import Trouble
 from brokers.kafka.link import Link
 from brokers.kafka.options import KafkaOptions
 from brokers.kafka.publisher import KafkaPublisher
 from brokers.kafka.reader import KafkaReader
-from schemas.errors import ConfigurationError
 from schemas.topics import check_topic
 
 
@@ -78,7 +77,4 @@ class KafkaBroker:
         return KafkaReader(Link(self._settings, self._options), url=self._url)
 
     def queue_reader(self, topics: Sequence[str], *, group: str) -> QueueReader:  # noqa: ARG002
-        raise ConfigurationError(
-            f"{self._url} is a log: it hands out no deliveries",
-            remedy="follow it with brokers.subscription.subscribe, which keeps a position",
-        )
+        raise not_a_queue(self.url)

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from brokers.contract import Capabilities, LogReader, Publisher, QueueReader
+from brokers.contract import Capabilities, LogReader, Publisher, QueueReader, not_a_log
 from brokers.errors import BrokerUnavailable
 from brokers.kestrel.connection import PORT, Connection, connect, move
 from brokers.kestrel.names import fanout_queue_of, queue_of
@@ -106,10 +106,7 @@ class KestrelBroker:
         return KestrelPublisher(self._cluster)
 
     def log_reader(self) -> LogReader:
-        raise ConfigurationError(
-            f"{self.url} is a queue: it cannot be read again",
-            remedy="move its frames into a log with 'iotcloud relay' and read that",
-        )
+        raise not_a_log(self.url)
 
     def queue_reader(self, topics: Sequence[str], *, group: str) -> QueueReader:
         """Raises `ConfigurationError` for a topic or group that no queue can be named for."""

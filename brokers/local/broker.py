@@ -8,12 +8,11 @@ from pathlib import Path
 
 import msgspec
 
-from brokers.contract import Capabilities, LogReader, Publisher, QueueReader
+from brokers.contract import Capabilities, LogReader, Publisher, QueueReader, not_a_queue
 from brokers.local.layout import Layout
 from brokers.local.partition import Retention
 from brokers.local.publisher import LocalPublisher
 from brokers.local.reader import LocalReader
-from schemas.errors import ConfigurationError
 from settings import Bytes, Seconds
 
 
@@ -96,7 +95,4 @@ class LocalBroker:
         return LocalReader(self._layout)
 
     def queue_reader(self, topics: Sequence[str], *, group: str) -> QueueReader:  # noqa: ARG002
-        raise ConfigurationError(
-            f"{self._url} is a log: it hands out no deliveries",
-            remedy="follow it with brokers.subscription.subscribe, which keeps a position",
-        )
+        raise not_a_queue(self.url)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from brokers.contract import Capabilities, LogReader, Publisher, QueueReader
+from brokers.contract import Capabilities, LogReader, Publisher, QueueReader, not_a_log
 from brokers.mqtt.options import target_of
 from brokers.mqtt.publisher import MqttPublisher
 from brokers.mqtt.reader import MqttReader, Turns
 from brokers.mqtt.sessions import forget, keep
 from brokers.url import BrokerUrl
-from schemas.errors import ConfigurationError
 from schemas.topics import check_topic
 
 
@@ -53,10 +52,7 @@ class MqttBroker:
         return MqttPublisher(self._target)
 
     def log_reader(self) -> LogReader:
-        raise ConfigurationError(
-            f"{self.url} is a queue: it has no offsets to read from",
-            remedy="relay its topics into a log: iotcloud relay URL/TOPIC local:DIR",
-        )
+        raise not_a_log(self.url)
 
     def queue_reader(self, topics: Sequence[str], *, group: str) -> QueueReader:
         """One reader of a group is served, others of this process stand by; one of another process takes over."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 
-from brokers.contract import Capabilities, LogReader, Publisher, QueueReader
+from brokers.contract import Capabilities, LogReader, Publisher, QueueReader, not_a_log
 from brokers.pubsub.administration import create_topics, delete_subscriptions, ensure_subscriptions
 from brokers.pubsub.batches import MAX_MESSAGE_BYTES
 from brokers.pubsub.channels import Channels
@@ -15,7 +15,6 @@ from brokers.pubsub.names import subscriptions_of, topic_of
 from brokers.pubsub.options import Target
 from brokers.pubsub.publisher import PubsubPublisher
 from brokers.pubsub.reader import PubsubReader
-from schemas.errors import ConfigurationError
 
 _NOTES = "a group gets what is published after its first poll, or after keep: its subscription begins there"
 _EMULATOR = "; an emulator keeps everything in memory and forgets it when it ends"
@@ -65,10 +64,7 @@ class PubsubBroker:
         return PubsubPublisher(self._channels)
 
     def log_reader(self) -> LogReader:
-        raise ConfigurationError(
-            f"{self.url} is a queue and cannot be read again",
-            remedy="move its frames into a log with 'iotcloud relay' and read that",
-        )
+        raise not_a_log(self.url)
 
     def queue_reader(self, topics: Sequence[str], *, group: str) -> QueueReader:
         return PubsubReader(self._channels, topics, group=group)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
-from brokers.contract import Capabilities, LogReader, Publisher, QueueReader
+from brokers.contract import Capabilities, LogReader, Publisher, QueueReader, not_a_log
 from brokers.rabbitmq.address import address_of
 from brokers.rabbitmq.connector import Connector
 from brokers.rabbitmq.failures import LinkFailed
@@ -64,10 +64,7 @@ class RabbitBroker:
         return RabbitPublisher(Connector(self._address))
 
     def log_reader(self) -> LogReader:
-        raise ConfigurationError(
-            f"{self.url} is a queue: it has no offsets",
-            remedy="move its frames into a log with 'iotcloud relay' and read that",
-        )
+        raise not_a_log(self.url)
 
     def queue_reader(self, topics: Sequence[str], *, group: str) -> QueueReader:
         """Raises `ConfigurationError` for a wrong topic or a group without a name."""
