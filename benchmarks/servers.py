@@ -9,7 +9,7 @@ from typing import Final
 
 from schemas.errors import ConfigurationError
 from tests.servers import every
-from tests.servers.broker_server import make
+from tests.servers.broker_server import started
 
 EMBEDDED: Final = "local"
 
@@ -34,10 +34,5 @@ def running(name: str, directory: Path) -> Iterator[str]:
     if name == EMBEDDED:
         yield f"{EMBEDDED}:{directory / name}"
         return
-    server = make(name, directory / name)
-    server.process.start()
-    try:
+    with started(name, directory / name) as server:
         yield server.url()
-    finally:
-        server.process.stop()
-        server.proxy.close()

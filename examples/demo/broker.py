@@ -34,12 +34,7 @@ def started(name: str, directory: Path) -> Iterator[DemoBroker]:
     if name == EMBEDDED:
         yield DemoBroker(f"{EMBEDDED}:{directory}")
         return
-    from tests.servers.broker_server import make
+    from tests.servers import broker_server
 
-    server = make(name, directory)
-    server.process.start()
-    try:
+    with broker_server.started(name, directory) as server:
         yield DemoBroker(f"${{{VARIABLE}}}", {VARIABLE: server.url()})
-    finally:
-        server.process.stop()
-        server.proxy.close()

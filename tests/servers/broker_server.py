@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -53,6 +55,18 @@ class Servers:
         for server in self._made.values():
             server.process.stop()
             server.proxy.close()
+
+
+@contextmanager
+def started(name: str, directory: Path) -> Iterator[BrokerServer]:
+    """`make`, started, and ended with the block. Raises `ServerFailed`."""
+    server = make(name, directory)
+    server.process.start()
+    try:
+        yield server
+    finally:
+        server.process.stop()
+        server.proxy.close()
 
 
 def make(name: str, directory: Path) -> BrokerServer:
