@@ -25,8 +25,8 @@ _BATCH: Final = 500
 _BLOCK: Final = 1_100_000
 
 
-def frames(events: int, *, per_frame: int, series: int) -> Iterator[bytes]:
-    """Frames of one gateway; device N speaks every ``series`` events."""
+def frames(events: int, *, per_frame: int, series: int, step: int = STEP) -> Iterator[bytes]:
+    """Frames of one gateway, an event every ``step`` µs; device N speaks every ``series`` events."""
     schema = shipped("Reading")
     channel = encode_string("temperature")
     devices = [encode_string(f"device-{number}") for number in range(series)]
@@ -35,7 +35,7 @@ def frames(events: int, *, per_frame: int, series: int) -> Iterator[bytes]:
     for first in range(0, events, per_frame):
         items = []
         for seq in range(first, min(first + per_frame, events)):
-            time = START + seq * STEP
+            time = START + seq * step
             head = encode_agent_fields("gateway-1", 1_700_000_000_000, seq, time)
             items.append(head + devices[seq % series] + channel + encode_long(time) + values[seq * 7919 % 3001])
         yield assemble(schema, items)
