@@ -8,10 +8,10 @@ import sys
 import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import apache_beam as beam
-import polars as pl
 
 from brokers import connect
 from brokers.contract import require_log
@@ -27,7 +27,7 @@ from pipelines.runners.prism import find_prism
 from pipelines.running import quiet_workers, run_to_end, submit
 from pipelines.session import Session, close_session, open_session
 from pipelines.signals import Signals
-from pipelines.sinks import check_sinks, close_sinks, with_sink
+from pipelines.sinks import check_sinks, close_sinks, write_rows
 from pipelines.sources.discovery import Source
 from pipelines.sources.log import ReadSettings
 from pipelines.sources.numbering import Origins
@@ -236,11 +236,7 @@ def _corrector(plan: Plan, realtime: Realtime, state: JobState | None, session: 
         plan.sources, plan.schemas, plan.windows, future_bound=realtime.read.future_bound, clock=realtime.read.clock
     )
 
-    def write(table: str, rows: pl.DataFrame) -> None:
-        for url in plan.sinks:
-            with_sink(url).write(table, rows)
-
-    return Corrector(state, recomputation, session, write)
+    return Corrector(state, recomputation, session, partial(write_rows, plan.sinks))
 
 
 def _tell(options: Options, port: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import apache_beam as beam
 import polars as pl
@@ -13,27 +13,39 @@ from pipelines.others import with_others
 from pipelines.session import Session, session_of
 from schemas.errors import IoTCloudError
 from settings.substitution import redact
-from storage import Sink, open_sink
+from storage import Sink, StoreError, open_sink
 from storage.tables import DEAD_LETTERS, GAPS, table_named
 from transforms.admit import DeadLetter, GapRow
 
+#: Rows of one write, and bytes of rows that are kept for one: what a store takes well at once.
+MOST_ROWS: Final = 50_000
+_MOST_BYTES: Final = 64_000_000
+
 
 class WriteRows(beam.DoFn):
-    """Data frames of rows of ``table`` in; written to every sink when the bundle ends, in one call each."""
+    """Data frames of rows of ``table`` in; written to every sink when the bundle ends, or as soon as they are many.
+
+    A bundle of a batch job may bring the rows of a whole archive.
+    """
 
     def __init__(self, job: str, table: str, urls: Sequence[str]) -> None:
         self._job = job
         self._table = table
         self._urls = tuple(urls)
-        self._rows: list[pl.DataFrame] = []
+        self._kept: list[pl.DataFrame] = []
+        self._rows = self._bytes = 0
 
     def start_bundle(self) -> None:
-        self._rows = []
+        self._clear()
         session_of(self._job).writing.add(1)
 
     def process(self, rows: pl.DataFrame) -> Iterable[bytes]:
         if len(rows):
-            self._rows.append(rows)
+            self._kept.append(rows)
+            self._rows += len(rows)
+            self._bytes += int(rows.estimated_size())
+            if self._rows >= MOST_ROWS or self._bytes >= _MOST_BYTES:
+                self._write(session_of(self._job))
         return ()
 
     def finish_bundle(self) -> None:
@@ -44,14 +56,35 @@ class WriteRows(beam.DoFn):
             session.writing.add(-1)
 
     def _write(self, session: Session) -> None:
-        if not self._rows:
+        if not self._kept:
             return
-        rows = pl.concat(self._rows, how="diagonal_relaxed") if len(self._rows) > 1 else self._rows[0]
-        self._rows = []
+        rows = pl.concat(self._kept, how="diagonal_relaxed") if len(self._kept) > 1 else self._kept[0]
+        self._clear()
         rows = last_of_each(with_others(rows, self._table), self._table)
-        for url in self._urls:
-            with_sink(url).write(self._table, rows)
+        write_rows(self._urls, self._table, rows)
         session.counts.add(f"rows_{self._table}", len(rows))
+
+    def _clear(self) -> None:
+        self._kept = []
+        self._rows = self._bytes = 0
+
+
+def write_rows(urls: Iterable[str], table: str, rows: pl.DataFrame) -> None:
+    """Put rows into a table of every sink, so many at once that no store is asked for too large a transaction.
+
+    A sink that fails keeps them from no other: its error is raised when all have had their turn. Raises `StoreError`.
+    """
+    failed: list[StoreError] = []
+    for url in urls:
+        try:
+            for part in rows.iter_slices(MOST_ROWS):
+                with_sink(url).write(table, part)
+        except StoreError as error:
+            failed.append(error)
+    if failed:
+        for other in failed[1:]:
+            failed[0].add_note(str(other))
+        raise failed[0]
 
 
 def last_of_each(rows: pl.DataFrame, table: str) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,16 +14,20 @@ def overlay(rows: Iterable[Row], later: Sequence[Row]) -> list[Row]:
 
     A range is ``first`` to ``last``, inclusive; ``count`` is made to fit.
     """
-    standing = {row["first"]: row for row in rows}
+    standing = sorted(rows, key=_first)
     for row in later:
-        for other in [other for other in standing.values() if other["first"] <= row["last"] and other["last"] >= row["first"]]:
-            del standing[other["first"]]
-            if other["first"] < row["first"]:
-                standing[other["first"]] = _cut(other, other["first"], row["first"] - 1)
-            if other["last"] > row["last"]:
-                standing[row["last"] + 1] = _cut(other, row["last"] + 1, other["last"])
-        standing[row["first"]] = _cut(row, row["first"], row["last"])
-    return sorted(standing.values(), key=lambda row: int(row["first"]))
+        start = bisect_left(standing, row["first"], key=_first)
+        if start and standing[start - 1]["last"] >= row["first"]:
+            start -= 1
+        end = bisect_left(standing, row["last"] + 1, lo=start, key=_first)
+        left = [_cut(other, other["first"], row["first"] - 1) for other in standing[start:end] if other["first"] < row["first"]]
+        right = [_cut(other, row["last"] + 1, other["last"]) for other in standing[start:end] if other["last"] > row["last"]]
+        standing[start:end] = [*left, _cut(row, row["first"], row["last"]), *right]
+    return standing
+
+
+def _first(row: Row) -> int:
+    return int(row["first"])
 
 
 def _cut(row: Row, first: int, last: int) -> Row:
