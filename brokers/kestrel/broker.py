@@ -135,7 +135,7 @@ def _ask(connection: Connection, requests: Sequence[bytes], until: float) -> Non
     while connection.expected and connection.failure is None:
         move((connection,), until - time.monotonic())
         while connection.replies:
-            line = connection.replies.popleft().line
+            line, _ = connection.replies.popleft()
             if line not in (b"END", b"DELETED") and not line.startswith(b"VALUE "):
                 raise OSError(f"the server answered {line[:200].decode('latin-1')!r}")
     if connection.failure is not None:

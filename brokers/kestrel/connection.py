@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection, Iterator
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 from brokers.url import Host
 
@@ -25,11 +25,11 @@ _LONGEST_LINE: Final = 4096
 _Selector: Final = getattr(selectors, "PollSelector", selectors.DefaultSelector)
 
 
-class Reply(NamedTuple):
-    """A line, or an item."""
+#: A line, and the item that came with it.
+Reply: TypeAlias = tuple[bytes, bytes | None]
 
-    line: bytes
-    item: bytes | None = None
+STORED: Final[Reply] = (b"STORED", None)
+_STORED_LINE: Final = b"STORED\r\n"
 
 
 class Closed(OSError):
@@ -44,6 +44,9 @@ class Connection:
         self._requests: Iterator[bytes] = iter(())
         self._outgoing = memoryview(b"")
         self._incoming = bytearray()
+        #: Fewer bytes than these are no whole reply.
+        self._needed = 1
+        self._chunk = memoryview(bytearray(_CHUNK))
         self._writing = False
         self._within = 0.0
         self._answer_by = 0.0
@@ -106,23 +109,33 @@ class Connection:
 
     def _read(self) -> None:
         try:
-            data = self._socket.recv(_CHUNK)
+            size = self._socket.recv_into(self._chunk)
         except BlockingIOError:
             return
         except OSError as error:
             self.failure = error
             return
-        if not data:
+        if not size:
             self.failure = ConnectionResetError("the server ended the connection")
             return
         self._answer_by = time.monotonic() + self._within
-        self._incoming += data
-        self._take_replies()
+        self._incoming += self._chunk[:size]
+        if len(self._incoming) >= self._needed:
+            self._take_replies()
 
     def _take_replies(self) -> None:
-        incoming, at = self._incoming, 0
-        while (end := incoming.find(b"\r\n", at)) >= 0:
-            line = bytes(incoming[at:end])
+        data = bytes(self._incoming)
+        before = len(self.replies)
+        # What a publisher is answered, as a rule: nothing else.
+        stored = len(data) // len(_STORED_LINE)
+        at = stored * len(_STORED_LINE)
+        if stored and data.startswith(_STORED_LINE * stored):
+            self.replies.extend([STORED] * stored)
+        else:
+            at = 0
+        self._needed = 1
+        while (end := data.find(b"\r\n", at)) >= 0:
+            line = data[at:end]
             item = None
             if line.startswith(b"VALUE "):
                 try:
@@ -130,15 +143,16 @@ class Connection:
                 except ValueError:
                     self.failure = OSError(f"an answer that is not Kestrel's: {line[:80]!r}")
                     return
-                if len(incoming) < after + 7:
+                if len(data) < after + 7:
+                    self._needed = after + 7 - at
                     break
-                item = bytes(memoryview(incoming)[end + 2 : after])
+                item = data[end + 2 : after]
                 end = after + 5
-            self.replies.append(Reply(line, item))
-            self.expected -= 1
+            self.replies.append((line, item))
             at = end + 2
-        del incoming[:at]
-        if len(incoming) > _LONGEST_LINE and not incoming.startswith(b"VALUE "):
+        self.expected -= len(self.replies) - before
+        del self._incoming[:at]
+        if len(self._incoming) > _LONGEST_LINE and not self._incoming.startswith(b"VALUE "):
             self.failure = OSError("an answer that is not Kestrel's")
 
 

@@ -20,21 +20,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 RUN_BYTES: Final = 8
 LONGEST_KEY: Final = 0xFFFF
 _MAGIC: Final = b"\x8aIQ\x01"
 _HEAD: Final = struct.Struct(f">4s{RUN_BYTES}sQH")
-
-
-class Opened(NamedTuple):
-    """An item taken apart. ``run`` is empty where the item was not ours."""
-
-    run: bytes
-    number: int
-    key: str
-    value: bytes
 
 
 class Numbered(Protocol):
@@ -52,22 +43,32 @@ def head(run: bytes, number: int, key: bytes) -> bytes:
     return _HEAD.pack(_MAGIC, run, number, len(key)) + key
 
 
-def open_item(item: bytes) -> Opened:
-    """Take an item apart. One that is foreign, damaged or of a later version is all value: so it can be found."""
+def open_item(item: bytes) -> tuple[bytes, int, str, bytes]:
+    """Run, number, key and value. The run of an item that is not ours is empty.
+
+    One that is foreign, damaged or of a later version is all value: so it can be found.
+    """
     if len(item) < _HEAD.size:
-        return Opened(b"", 0, "", item)
+        return b"", 0, "", item
     magic, run, number, length = _HEAD.unpack_from(item)
     start = _HEAD.size + length
     if magic != _MAGIC or start > len(item):
-        return Opened(b"", 0, "", item)
+        return b"", 0, "", item
     try:
-        return Opened(run, number, item[_HEAD.size : start].decode(), item[start:])
+        return run, number, item[_HEAD.size : start].decode(), item[start:]
     except UnicodeDecodeError:
-        return Opened(b"", 0, "", item)
+        return b"", 0, "", item
 
 
 def in_order(items: Sequence[N]) -> list[N]:
     """``items`` with those of each run in the order of their numbers, in the places that this run has."""
+    last: dict[bytes, int] = {}
+    for item in items:
+        if item.number < last.get(item.run, 0):
+            break
+        last[item.run] = item.number
+    else:
+        return list(items)
     runs: dict[bytes, list[N]] = {}
     for item in items:
         runs.setdefault(item.run, []).append(item)

@@ -12,13 +12,13 @@ from zlib import crc32
 from brokers.contract import Message
 from brokers.errors import BrokerError, BrokerRefused, BrokerUnavailable, PublishError
 from brokers.kestrel.broker import Cluster
-from brokers.kestrel.connection import Closed, Connection, connect, move
+from brokers.kestrel.connection import STORED, Closed, Connection, connect, move
 from brokers.kestrel.envelope import LONGEST_KEY, RUN_BYTES, head
 from brokers.kestrel.names import queue_of
 from schemas.errors import ConfigurationError, IoTCloudError
 
-#: Requests are handed to the socket in pieces of about this many bytes.
-_PIECE: Final = 1 << 17
+#: Requests are handed to the socket in pieces of about this many bytes: the server works on one while the next is made.
+_PIECE: Final = 1 << 15
 
 
 class KestrelPublisher:
@@ -64,16 +64,17 @@ class KestrelPublisher:
         """Positions in ``messages`` by server, in order; those that no server will ever take go to ``refused``."""
         servers: dict[int, list[int]] = {}
         count = len(self._cluster.hosts)
-        for index, message in enumerate(messages):
-            key = message.key.encode()
-            try:
-                if message.topic not in self._queues:
-                    self._queues[message.topic] = queue_of(message.topic).encode()
-                self._check_size(message, key)
-            except (ConfigurationError, BrokerRefused) as error:
-                refused[index] = error
-                continue
-            servers.setdefault(crc32(key) % count, []).append(index)
+        limit = self._cluster.options.max_message_bytes
+        for index, (topic, key, value) in enumerate(messages):
+            encoded = key.encode()
+            if topic not in self._queues or len(value) > limit or len(encoded) > LONGEST_KEY:
+                try:
+                    self._queues[topic] = queue_of(topic).encode()
+                    self._check_size(messages[index], encoded)
+                except (ConfigurationError, BrokerRefused) as error:
+                    refused[index] = error
+                    continue
+            servers.setdefault(crc32(encoded) % count, []).append(index)
         return servers
 
     def _check_size(self, message: Message, key: bytes) -> None:
@@ -103,11 +104,11 @@ class KestrelPublisher:
         parts: list[bytes] = []
         size = 0
         for index in members:
-            message = messages[index]
+            topic, key, value = messages[index]
             self._published += 1
-            begin = head(self._run, self._published, message.key.encode())
-            length = len(begin) + len(message.value)
-            parts += (b"set %b 0 0 %d\r\n" % (self._queues[message.topic], length), begin, message.value, b"\r\n")
+            begin = head(self._run, self._published, key.encode())
+            length = len(begin) + len(value)
+            parts.append(b"set %b 0 0 %d\r\n%b%b\r\n" % (self._queues[topic], length, begin, value))
             size += length
             if size >= _PIECE:
                 yield b"".join(parts)
@@ -129,9 +130,10 @@ class KestrelPublisher:
         These later ones may be stored: repeating them as well is what keeps the order of their key.
         """
         connection = self._connections[server]
-        lines = [reply.line for reply in connection.replies]
+        all_stored = len(connection.replies) == connection.replies.count(STORED) == len(members)
+        lines = [] if all_stored else [line for line, _ in connection.replies]
         connection.replies.clear()
-        if lines == [b"STORED"] * len(members):
+        if all_stored:
             return {}
         failures: dict[int, IoTCloudError] = {}
         broken: dict[tuple[str, str], IoTCloudError] = {}

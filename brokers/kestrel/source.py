@@ -17,13 +17,15 @@ from brokers.backoff import Backoff
 from brokers.contract import Delivery
 from brokers.errors import BrokerRefused, BrokerUnavailable
 from brokers.kestrel.broker import Cluster
-from brokers.kestrel.connection import Connection, Reply, connect
+from brokers.kestrel.connection import Connection, connect
 from brokers.kestrel.envelope import in_order, open_item
 from brokers.url import Host
 
 #: Bytes that are fetched and not handed out beyond which no more are fetched.
 _MOST_BYTES: Final = 16 << 20
 _FIRST_BURST: Final = 16
+#: As many are asked for at once at most; the server looks for the next ones while these are taken in.
+_LARGEST_BURST: Final = 256
 #: Seconds one request waits for an item: as long may an acknowledgement have to wait behind it.
 _WAIT: Final = 0.5
 _LONGEST_PAUSE: Final = 5.0
@@ -60,10 +62,14 @@ class Source:
         self._queue = queue.encode()
         self._asked: deque[_Asked] = deque()
         self._held: deque[Held] = deque()
+        #: Not handed out yet; in order unless `_mixed`.
         self._ready: list[Held] = []
+        self._mixed = False
         self._ready_bytes = 0
         self._largest = 1
         self._burst = _FIRST_BURST
+        #: Items asked for that have not been answered.
+        self._coming = 0
         self._confirming = 0
         self._backoff = Backoff(longest=_LONGEST_PAUSE)
         self._retry_at = 0.0
@@ -90,12 +96,10 @@ class Source:
 
     def fetch(self, wait: float) -> None:
         """Ask for what there is; for one item within ``wait`` seconds once it is known that there is nothing."""
-        room = self._cluster.options.open_reads - len(self._held)
-        if self.connection is None or self._asked or room <= 0 or self._ready_bytes >= _MOST_BYTES:
+        if self.connection is None or self._asked or self._room <= 0 or self._ready_bytes >= _MOST_BYTES:
             return
         if not self._drained:
-            count = min(room, self._burst, max(1, (_MOST_BYTES - self._ready_bytes) // self._largest))
-            self._ask(b"get %b/open\r\n" % self._queue, _Asked.ITEM, count)
+            self._ask_for_items(at_least=1)
         elif wait > 0:
             milliseconds = max(1, round(1000 * min(wait, _WAIT)))
             self._ask(b"get %b/t=%d/open\r\n" % (self._queue, milliseconds), _Asked.WAITING, 1, extra=milliseconds / 1000)
@@ -121,18 +125,30 @@ class Source:
         connection = self.connection
         if connection is None:
             return
-        fetched = len(self._ready)
-        while connection.replies and self.connection is not None:
-            self._take(self._asked.popleft() if self._asked else None, connection.replies.popleft())
+        if self._coming and connection.replies and (item := connection.replies[-1][1]) is not None:
+            self._largest = max(len(item), self._largest)
+            if connection.expected < self._burst:
+                self._ask_for_items(at_least=0)
+        self._largest = max(1, self._largest * 7 // 8)
+        replies, asked = connection.replies, self._asked
+        while replies and self.connection is not None:
+            line, item = replies.popleft()
+            kind = asked.popleft() if asked else None
+            if item is not None and (kind is _Asked.ITEM or kind is _Asked.WAITING):
+                self._hold(item)
+            else:
+                self._take(kind, line)
+        self._coming = asked.count(_Asked.ITEM)
+        if self._ready:
+            self._backoff.reset()
         if connection.failure is not None and self.connection is not None:
             self._lose(self._cluster.unavailable(self._host, self._topic, connection.failure))
-        if len(self._ready) > fetched:
-            self._ready = in_order(self._ready)
-            if not self._asked and not self._drained:
-                self._burst = min(2 * self._burst, self._cluster.options.open_reads)
 
     def hand_out(self, most: int) -> list[Delivery]:
         """At most ``most`` deliveries, in order."""
+        if self._mixed:
+            self._ready = in_order(self._ready)
+            self._mixed = False
         given, self._ready = self._ready[:most], self._ready[most:]
         deliveries = []
         for held in given:
@@ -148,12 +164,13 @@ class Source:
         if not held.lost and held.delivery is None and not held.acknowledged:
             held.delivery = delivery._replace(redelivered=True)
             self._ready_bytes += len(delivery.value)
-            self._ready = in_order([held, *self._ready])
+            self._ready.insert(0, held)
+            self._mixed = True
 
     @property
     def bursting(self) -> bool:
         """More is on its way than one item that may come."""
-        return _Asked.ITEM in self._asked
+        return self._coming > 0
 
     @property
     def ready(self) -> bool:
@@ -182,7 +199,19 @@ class Source:
         self._held.clear()
         self._ready.clear()
         self._asked.clear()
-        self._ready_bytes = self._confirming = 0
+        self._ready_bytes = self._coming = self._confirming = 0
+
+    @property
+    def _room(self) -> int:
+        return self._cluster.options.open_reads - len(self._held) - self._coming
+
+    def _ask_for_items(self, *, at_least: int) -> None:
+        fitting = (_MOST_BYTES - self._ready_bytes) // self._largest - self._coming
+        count = min(self._room, self._burst, max(at_least, fitting))
+        if count > 0:
+            self._coming += count
+            self._ask(b"get %b/open\r\n" % self._queue, _Asked.ITEM, count)
+            self._burst = min(2 * self._burst, _LARGEST_BURST)
 
     def _ask(self, request: bytes, kind: _Asked, count: int, *, extra: float = 0.0) -> None:
         if self.connection is not None:
@@ -192,21 +221,17 @@ class Source:
             self.connection.ask(iter((request * count,)), count, within=patience)
             self._asked.extend([kind] * count)
 
-    def _take(self, kind: _Asked | None, reply: Reply) -> None:
-        if reply.item is not None and kind in (_Asked.ITEM, _Asked.WAITING):
-            self._hold(reply.item)
+    def _take(self, kind: _Asked | None, line: bytes) -> None:
+        if line != b"END" or kind is None:
+            self._refused(kind, line)
+        elif kind is _Asked.CONFIRM:
+            for _ in range(self._confirming):
+                self._held.popleft()
+            self._confirming = 0
+        elif kind is not _Asked.ABORT:
+            self._drained = True
+            self._burst = _FIRST_BURST
             self._backoff.reset()
-        elif reply.line == b"END" and kind is not None:
-            if kind is _Asked.CONFIRM:
-                for _ in range(self._confirming):
-                    self._held.popleft()
-                self._confirming = 0
-            elif kind in (_Asked.ITEM, _Asked.WAITING):
-                self._drained = True
-                self._burst = _FIRST_BURST
-                self._backoff.reset()
-        else:
-            self._refused(kind, reply.line)
 
     def _hold(self, item: bytes) -> None:
         run, number, key, value = open_item(item)
@@ -214,8 +239,9 @@ class Source:
         held.delivery = Delivery(self._topic, key, value, held, redelivered=False)
         self._held.append(held)
         self._ready.append(held)
+        self._mixed = True
         self._ready_bytes += len(value)
-        self._largest = max(len(value), self._largest * 7 // 8, 1)
+        self._largest = max(self._largest, len(value))
 
     def _refused(self, kind: _Asked | None, line: bytes) -> None:
         answer = line.decode("latin-1")[:200]

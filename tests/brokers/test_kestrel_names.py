@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 import brokers.kestrel
 from brokers import BrokerUnavailable, connect
-from brokers.kestrel.envelope import Opened, head, in_order, open_item
+from brokers.kestrel.envelope import head, in_order, open_item
 from brokers.kestrel.names import fanout_queue_of, queue_of
 from gateway_agent.config import load_config
 from schemas.errors import ConfigurationError
@@ -64,6 +65,11 @@ class TestUrls:
             assert caught.value.remedy
 
 
+class _Item(NamedTuple):
+    run: bytes
+    number: int
+
+
 class TestNames:
     topics = st.from_regex(r"[A-Za-z0-9._-]{1,40}", fullmatch=True)
 
@@ -78,21 +84,19 @@ class TestNames:
 class TestEnvelope:
     @given(st.binary(min_size=8, max_size=8), st.integers(0, 2**64 - 1), st.text(max_size=50), st.binary(max_size=50))
     def test_what_is_put_in_comes_out(self, run: bytes, number: int, key: str, value: bytes) -> None:
-        assert open_item(head(run, number, key.encode()) + value) == Opened(run, number, key, value)
+        assert open_item(head(run, number, key.encode()) + value) == (run, number, key, value)
 
     @given(st.binary(max_size=60), st.integers(0, 30))
     def test_anything_else_is_a_value(self, item: bytes, cut: int) -> None:
-        assert open_item(item).value == item
+        assert open_item(item)[3] == item
         whole = head(b"run run ", 1, b"a key that is long enough")
-        assert open_item(whole[:cut]) == Opened(b"", 0, "", whole[:cut])
+        assert open_item(whole[:cut]) == (b"", 0, "", whole[:cut])
         later = whole[:3] + b"\x02" + whole[4:]
-        assert open_item(later) == Opened(b"", 0, "", later)
-        assert open_item(head(b"run run ", 1, b"\xff")).value == head(b"run run ", 1, b"\xff")
+        assert open_item(later) == (b"", 0, "", later)
+        assert open_item(head(b"run run ", 1, b"\xff"))[3] == head(b"run run ", 1, b"\xff")
 
     def test_runs_are_put_in_order_each_in_its_own_places(self) -> None:
-        items = [
-            Opened(run, number, "", b"") for run, number in ((b"a", 3), (b"", 0), (b"b", 2), (b"a", 2), (b"b", 1), (b"a", 1))
-        ]
+        items = [_Item(*one) for one in ((b"a", 3), (b"", 0), (b"b", 2), (b"a", 2), (b"b", 1), (b"a", 1))]
         assert [(item.run, item.number) for item in in_order(items)] == [
             *((b"a", 1), (b"", 0), (b"b", 1)),
             *((b"a", 2), (b"b", 2), (b"a", 3)),
