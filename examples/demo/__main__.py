@@ -1,4 +1,4 @@
-"""``./dev demo``: a recording in; windows, commands and an archive out; and a summary that proves itself."""
+"""``./dev demo``: a recording in; windows, commands and an archive out; then batch jobs; and a summary that proves itself."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from examples.demo.layout import RECORDING, Layout
 from examples.demo.live import view
 from examples.demo.observe import Snapshot
 from examples.demo.run import Demonstration, Request
+from examples.demo.stores import ARCHIVES, DATABASES, LOCAL, SQLITE
 from schemas.errors import ConfigurationError, IoTCloudError
 
 _DEFAULT_OUT = Path("out/demo")
@@ -26,6 +27,8 @@ examples:
   ./dev demo                                  watch six hours of a sensor network in about a minute
   ./dev demo --speed 3600                     ten times as fast
   ./dev demo --broker mqtt                    over a real server, which is installed if need be
+  ./dev demo --store hdfs --db postgres       into real stores, which are installed if need be
+  ./dev demo --store hdfs --db cassandra --broker kafka
   ./dev demo --once --json --csv recording.csv --out results
                                               nobody watching; one JSON object on stdout; exit 0 only if all of it holds
 
@@ -42,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
         layout = _prepare(given.out)
         if not given.csv.is_file():
             raise ConfigurationError(f"no recording at {given.csv}", remedy="name a CSV file")
-        proof, summary = _run(Request(given.csv.absolute(), layout, given.speed, given.broker), console, quiet=given.once)
+        request = Request(given.csv.absolute(), layout, given.speed, given.broker, given.store, given.db)
+        proof, summary = _run(request, console, quiet=given.once)
     except IoTCloudError as error:
         if given.json:
             sys.stdout.write(json.dumps({"ok": False, "failed": [str(error)]}) + "\n")
@@ -68,6 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--csv", type=Path, default=RECORDING, metavar="FILE", help="another recording of this form")
     parser.add_argument(
         "--broker", default=EMBEDDED, choices=names(), help="broker of the gateway's events and commands (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--store", default=LOCAL, choices=ARCHIVES, help="where the archive is kept: DIR/archive, or HDFS (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--db", default=SQLITE, choices=list(DATABASES), help="database of windows and commands (default: %(default)s)"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"where to leave everything (default: {_DEFAULT_OUT}, emptied)")
     parser.add_argument("--speed", type=float, default=360.0, metavar="X", help="times the recorded pace (default: 360)")
@@ -119,7 +129,7 @@ def _print(summary: dict[str, Any], console: Console) -> None:
     table.add_row("[bold]all[/]", *(f"[bold]{summary[name]:,}[/]" for name in names))
     console.print(table)
     latency = summary["commands"]["latency_seconds"]
-    windows = summary["windows"]
+    windows, again = summary["windows"], summary["reprocessed"]
     for line in (
         ", ".join(f"{name.replace('_', ' ')} {summary[name]}" for name in ("duplicates", "gaps", "dead_letters", "rejected")),
         f"windows {windows['rows']:,}; {windows['compared']:,} compared with plain Python, {windows['wrong']} differ",
@@ -127,16 +137,25 @@ def _print(summary: dict[str, Any], console: Console) -> None:
             f"commands sent {summary['commands']['sent']}, executed {summary['commands']['executed']}"
             + (f", median {latency['median'] * 1e3:,.0f} ms from rule to device" if latency else "")
         ),
-        f"took {summary['seconds']} s",
-        f"database  {summary['database']}",
-        f"archive   {summary['archive']}/journal/**/*.avro",
-        f"logs      {Path(summary['database']).parent}/logs",
+        (
+            f"events sorted by time and verified {summary['events']['compacted']:,}, in {summary['events']['hours']} hours; "
+            f"windows computed again from them {again['windows']:,}, {again['different']} differ"
+        ),
+        f"took {summary['seconds']} s, of it " + ", ".join(f"{job} {took} s" for job, took in summary["seconds_of"].items()),
+        f"database  {_place(summary['database'])}",
+        f"archive   {_place(summary['archive'])}",
+        f"logs      {summary['out']}/logs",
     ):
         console.print(line, highlight=False, soft_wrap=True)
     if summary["ok"]:
-        console.print("[green]✓ accepted = published = archived = counted in windows[/]")
+        console.print("[green]✓ accepted = published = archived = counted in windows = sorted and verified[/]")
+        console.print("[green]✓ windows and commands come out the same from what is stored[/]")
     for problem in summary["failed"]:
         console.print(f"[red]✗ {problem}[/]", soft_wrap=True)
+
+
+def _place(place: str) -> str:
+    return f"{place} (ended with the run)" if "://" in place else place
 
 
 if __name__ == "__main__":

@@ -6,13 +6,28 @@ import json
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
-from examples.demo import results
+from examples.demo.databases import EPOCH, Database
 from examples.demo.layout import Layout
 from examples.demo.observe import CommandLine
 
 FINAL = frozenset({"done", "failed", "expired", "unknown"})
+
+
+class Row(NamedTuple):
+    """Columns of the table ``commands``."""
+
+    id: str
+    name: str
+    device: str
+    cause_device: str
+    cause_channel: str
+    cause_time: datetime
+    issued_at: datetime
+    window_start: datetime
+    window_end: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +51,21 @@ class SentCommand:
         )
 
 
-def commands(layout: Layout) -> list[SentCommand]:
+def commands(database: Database, layout: Layout) -> list[SentCommand]:
     """All that were sent, in the order of their cause."""
-    sent = results.rows(
-        layout.database,
-        "SELECT id, name, device, cause_device, cause_channel, issued_at, window_start, window_end "
-        "FROM commands ORDER BY cause_time, id",
-    )
+    sent = sorted((Row(*row) for row in database.rows("commands", *Row._fields)), key=lambda row: (row.cause_time, row.id))
     return [_command(layout, row) for row in sent]
 
 
-def _command(layout: Layout, row: Any) -> SentCommand:
-    states = _states(layout, row["id"])
+def _command(layout: Layout, row: Row) -> SentCommand:
+    states = _states(layout, row.id)
     done = [state["time"] for state in states if state["state"] == "done"]
-    issued = results.micros(row["issued_at"])
+    issued = (row.issued_at - EPOCH) // timedelta(microseconds=1)
     return SentCommand(
-        id=row["id"],
-        name=row["name"],
-        device=row["device"],
-        cause=f"{row['cause_device']} {row['cause_channel']} {row['window_start'][11:16]}–{row['window_end'][11:16]}",
+        id=row.id,
+        name=row.name,
+        device=row.device,
+        cause=f"{row.cause_device} {row.cause_channel} {row.window_start:%H:%M}–{row.window_end:%H:%M}",
         executions=sum(state["state"] == "started" for state in states),
         state=next((state["state"] for state in reversed(states)), "sent"),
         latency=(done[0] - issued) / 1e6 if done else None,

@@ -6,12 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import fastavro
 
 from schemas.header import HEADER_NAMES
+from storage.events.files import Files, open_files
 
 _TOPIC = re.compile(r"topic=([^/]+)")
 
@@ -24,23 +24,33 @@ class Archived:
     copies: int
 
 
-def archived(archive: Path) -> dict[str, Archived]:
-    """What the journal holds, by topic."""
+def archived(archive: str) -> dict[str, Archived]:
+    """What the journal of an archive's URL holds, by topic."""
     seen: dict[str, Counter[tuple[str, int, int]]] = {}
     for topic, event in journal_events(archive):
         seen.setdefault(topic, Counter())[event["gateway"], event["epoch"], event["seq"]] += 1
     return {topic: Archived(len(of), sum(of.values()) - len(of)) for topic, of in seen.items()}
 
 
-def journal_events(archive: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def journal_events(archive: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Topic and record of every event in the journal's files."""
-    for path in sorted((archive / "journal").rglob("*.avro")):
-        found = _TOPIC.search(str(path))
+    files = open_files(archive)
+    for path in _paths(files, "journal"):
+        found = _TOPIC.search(path)
         if found is None:
             continue
-        with path.open("rb") as file:
+        with files.open(path) as file:
             reader = fastavro.reader(file)
             schema: Any = reader.writer_schema
             if tuple(field["name"] for field in schema["fields"][: len(HEADER_NAMES)]) == HEADER_NAMES:
                 for event in reader:
                     yield found[1], event  # type: ignore[misc]
+
+
+def _paths(files: Files, folder: str) -> Iterator[str]:
+    for name in files.list(folder):
+        path = f"{folder}/{name}"
+        if name.endswith(".avro"):
+            yield path
+        elif not name.startswith("."):
+            yield from _paths(files, path)

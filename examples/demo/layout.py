@@ -24,6 +24,10 @@ class Layout:
         return self.out / "results.sqlite"
 
     @property
+    def reprocessed(self) -> Path:
+        return self.out / "reprocessed.sqlite"
+
+    @property
     def archive(self) -> Path:
         return self.out / "archive"
 
@@ -66,6 +70,14 @@ class Layout:
     @property
     def pipeline_status(self) -> Path:
         return self.out / "pipeline.json"
+
+    @property
+    def verified(self) -> Path:
+        return self.out / "verified.json"
+
+    @property
+    def fired(self) -> Path:
+        return self.out / "fired.jsonl"
 
 
 def write_configuration(layout: Layout, values: Mapping[str, str]) -> None:

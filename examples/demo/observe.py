@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from examples.demo import results
+from examples.demo.expected import Statistics, Window
 from examples.demo.layout import Layout
 
 _PATIENCE = 2.0
@@ -101,33 +101,33 @@ def application(gateway: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def snapshot(
-    layout: Layout,
     phase: str,
     expected: int,
     *,
     gateway: Mapping[str, Any] | None,
     pipeline: Mapping[str, Any] | None,
+    windows: tuple[int, Sequence[tuple[Window, Statistics]]],
     commands: Sequence[CommandLine],
 ) -> Snapshot:
-    """Put together what is known now."""
+    """Put together what is known now. ``windows`` as `examples.demo.results.Newest` finds them."""
     topics = topic_counts(gateway) if gateway else {}
     replayed = sum(counts.accepted for topic, counts in topics.items() if topic.startswith("demo.wsn."))
-    total = results.rows(layout.database, "SELECT count(*) FROM aggregates")
-    newest = results.rows(
-        layout.database,
-        "SELECT window_start, window_end, device, channel, count, mean, min, max FROM aggregates WHERE device LIKE 'mote-%' "
-        "AND sum IS NOT NULL ORDER BY window_end DESC, window_start DESC, channel, device LIMIT 8",
-    )
+    rows, newest = windows
     return Snapshot(
         phase=phase,
         expected=expected,
         replayed=replayed,
         topics=topics,
         pipeline=_pipeline_lines(pipeline),
-        window_rows=total[0][0] if total else 0,
-        windows=[WindowLine(f"{row[0][:10]} {row[0][11:16]}–{row[1][11:16]}", *tuple(row)[2:]) for row in newest],
+        window_rows=rows,
+        windows=[_window_line(window, of) for window, of in newest],
         commands=commands,
     )
+
+
+def _window_line(window: Window, of: Statistics) -> WindowLine:
+    times = f"{window.start:%Y-%m-%d %H:%M}–{window.end:%H:%M}"
+    return WindowLine(times, window.device, window.channel, of.count, of.mean, of.min, of.max)
 
 
 def _pipeline_lines(status: Mapping[str, Any] | None) -> dict[str, str]:

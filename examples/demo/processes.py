@@ -127,14 +127,25 @@ class Process:
                 self._process = self._start()
 
 
-def run_once(name: str, command: Sequence[str], *, log: Path, environment: Mapping[str, str], deadline: float) -> int:
-    """Run a command to its end and return its exit status. Raises `ProcessFailed` after ``deadline`` seconds."""
-    with log.open("ab") as output:
+def run_once(
+    name: str,
+    command: Sequence[str],
+    *,
+    log: Path,
+    environment: Mapping[str, str],
+    deadline: float,
+    output: Path | None = None,
+) -> int:
+    """Run a command to its end and return its exit status. What it prints goes to ``output``, or to its log.
+
+    Raises `ProcessFailed` after ``deadline`` seconds.
+    """
+    with log.open("ab") as errors, contextlib.ExitStack() as stack:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
+            stdout=errors if output is None else stack.enter_context(output.open("wb")),
+            stderr=errors,
             env={**os.environ, **environment},
             preexec_fn=_die_with_parent,  # noqa: PLW1509 (a single call into libc)
         )

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from examples.demo import results
+from examples.demo.batch import Batch
 from examples.demo.commands import SentCommand
+from examples.demo.databases import Database
 from examples.demo.expected import Window, readings
 from examples.demo.expected import windows as windows_of
 from examples.demo.journal import archived
 from examples.demo.layout import Layout
 from examples.demo.observe import TopicCounts
+from examples.demo.stores import Stores
 
 FIXED = timedelta(minutes=5)
 SLIDING = timedelta(minutes=30)
@@ -27,6 +30,16 @@ class TopicLedger:
     published: int
     archived: int
     counted_in_windows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the gateway, the master and the batch jobs said of themselves."""
+
+    topics: Mapping[str, TopicCounts]
+    rejected: int
+    commands: Sequence[SentCommand]
+    batch: Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +56,17 @@ class Proof:
     windows_expected: int
     windows_wrong: int
     commands: Sequence[SentCommand]
+    batch: Batch
     failed: Sequence[str]
 
     def total(self, name: str) -> int:
         return sum(getattr(ledger, name) for ledger in self.topics.values())
 
 
-def prove(
-    layout: Layout, recording: Path, topics: Mapping[str, TopicCounts], rejected: int, sent: Sequence[SentCommand]
-) -> Proof:
+def prove(recording: Path, stores: Stores, database: Database, told: Told) -> Proof:
     """Compare what the gateway says it accepted with what stands in the archive and the database."""
-    in_archive = archived(layout.archive)
-    in_windows = results.counted(layout.database, FIXED)
+    in_archive = archived(stores.archive)
+    in_windows = results.counted(database, FIXED)
     ledgers = {
         topic: TopicLedger(
             accepted=counts.accepted,
@@ -62,23 +74,24 @@ def prove(
             archived=in_archive[topic].events if topic in in_archive else 0,
             counted_in_windows=in_windows.get(topic.rpartition(".")[2], 0),
         )
-        for topic, counts in sorted(topics.items())
+        for topic, counts in sorted(told.topics.items())
     }
     expected = _expected(recording)
-    found = results.windows(layout.database)
+    found = results.windows(database)
     wrong = sum(found.get(window) != of for window, of in expected.items())
     wrong += sum(window.device.startswith("mote-") and window not in expected for window in found)
     proof = Proof(
         topics=ledgers,
-        rejected=rejected,
+        rejected=told.rejected,
         archived_copies=sum(of.copies for of in in_archive.values()),
         counted_twice=sum(max(0, of.counted_in_windows - of.archived) for of in ledgers.values()),
-        gaps=_count(layout, "SELECT coalesce(sum(count), 0) FROM gaps WHERE state != 'closed'"),
-        dead_letters=_count(layout, "SELECT count(*) FROM dead_letters"),
+        gaps=sum(count for state, count in database.rows("gaps", "state", "count") if state != "closed"),
+        dead_letters=len(database.rows("dead_letters", "topic")),
         window_rows=len(found),
         windows_expected=len(expected),
         windows_wrong=wrong,
-        commands=sent,
+        commands=told.commands,
+        batch=told.batch,
         failed=(),
     )
     return _judged(proof)
@@ -87,11 +100,6 @@ def prove(
 def _expected(recording: Path) -> dict[Window, Any]:
     events = list(readings(recording))
     return {**windows_of(events, FIXED, FIXED), **windows_of(events, SLIDING, FIXED)}
-
-
-def _count(layout: Layout, query: str) -> int:
-    found = results.rows(layout.database, query)
-    return int(found[0][0]) if found else 0
 
 
 def _judged(proof: Proof) -> Proof:
@@ -115,11 +123,24 @@ def _judged(proof: Proof) -> Proof:
         for command in proof.commands
         if command.state != "done" or command.executions != 1
     ]
+    failed += _of_batch(proof)
     return replace(proof, failed=tuple(failed))
 
 
+def _of_batch(proof: Proof) -> list[str]:
+    found = proof.batch
+    failed = [f"verify: {number} {kind}" for kind, number in found.faults.items()]
+    if found.events != proof.total("accepted"):
+        failed.append(f"accepted {proof.total('accepted')}, sorted into hours {found.events}")
+    if found.different:
+        failed.append(f"{found.different} windows differ when they are computed from what is stored")
+    if found.commands != {command.id for command in proof.commands}:
+        failed.append(f"{len(proof.commands)} commands were sent, of what is stored come {len(found.commands)} or others")
+    return failed
+
+
 def summary(
-    proof: Proof, layout: Layout, *, seconds: float, restarts: Mapping[str, int], metrics: Mapping[str, str]
+    proof: Proof, layout: Layout, stores: Stores, *, seconds: float, restarts: Mapping[str, int], metrics: Mapping[str, str]
 ) -> dict[str, Any]:
     """The proof as JSON data."""
     latencies = [command.latency for command in proof.commands if command.latency is not None]
@@ -144,9 +165,22 @@ def summary(
             "executed": sum(command.executions for command in proof.commands),
             "latency_seconds": {"median": statistics.median(latencies), "max": max(latencies)} if latencies else None,
         },
-        "restarts": dict(restarts),
+        "events": {"compacted": proof.batch.events, "hours": proof.batch.hours, "faults": dict(proof.batch.faults)},
+        "reprocessed": {
+            "windows": proof.batch.windows,
+            "different": proof.batch.different,
+            "commands": len(proof.batch.commands),
+        },
+        "restarts": {**restarts, "batch": proof.batch.restarts},
         "seconds": round(seconds, 1),
-        "database": str(layout.database),
-        "archive": str(layout.archive),
+        "seconds_of": dict(proof.batch.seconds),
+        "out": str(layout.out),
+        "database": _place(stores.database),
+        "archive": _place(stores.archive),
         "metrics": dict(metrics),
     }
+
+
+def _place(url: str) -> str:
+    """A path where there is one."""
+    return url.removeprefix("sqlite:").removeprefix("files:")

@@ -6,12 +6,15 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from examples.demo.broker import EMBEDDED, DemoBroker, started
+from examples.demo import broker, stores
+from examples.demo.batch import batch
+from examples.demo.broker import EMBEDDED
 from examples.demo.commands import FINAL, SentCommand, commands
+from examples.demo.databases import opened
 from examples.demo.expected import readings
 from examples.demo.layout import CAPTURE, Layout, write_configuration
 from examples.demo.observe import (
@@ -24,7 +27,9 @@ from examples.demo.observe import (
     topic_counts,
 )
 from examples.demo.processes import Process, ProcessFailed, run_once
-from examples.demo.proof import Proof, prove, summary
+from examples.demo.proof import Proof, Told, prove, summary
+from examples.demo.results import Newest
+from examples.demo.stores import LOCAL, SQLITE
 
 _LOOK = 0.25
 _START = 60.0
@@ -46,6 +51,9 @@ class Request:
     layout: Layout
     speed: float
     broker: str = EMBEDDED
+    #: As in `examples.demo.stores`.
+    archive: str = LOCAL
+    database: str = SQLITE
 
 
 Show = Callable[[Snapshot], None]
@@ -59,8 +67,10 @@ class Demonstration:
         self._layout = request.layout
         self._show = show
         self._phase = "starting"
-        self._broker = DemoBroker("")
+        #: What it last said, for when it has been stopped.
+        self._gateway: dict[str, Any] | None = None
         self._expected = sum(1 for _ in readings(request.recording))
+        self._seen = Snapshot(self._phase, self._expected)
         self._processes: dict[str, Process] = {}
         self._metrics: dict[str, str] = {}
         self._commands: list[SentCommand] = []
@@ -70,7 +80,7 @@ class Demonstration:
         began = time.monotonic()
         with ExitStack() as stack:
             self._layout.logs.mkdir(parents=True, exist_ok=True)
-            self._broker = stack.enter_context(started(self._request.broker, self._layout.broker))
+            self._enter(stack)
             stack.callback(self._kill)
             self._start_master()
             self._start_gateway()
@@ -80,12 +90,25 @@ class Demonstration:
             status = self._stop_gateway()
             self._last_pass()
             rejected = sum(entry["rejected"] for entry in status["applications"])
-            self._commands = commands(self._layout)
-            proof = prove(self._layout, self._request.recording, topic_counts(status), rejected, self._commands)
+            self._commands = commands(self._database, self._layout)
+            found = batch(self._layout, self._stores, self._database, self._tell)
+            told = Told(topic_counts(status), rejected, self._commands, found)
+            proof = prove(self._request.recording, self._stores, self._database, told)
             restarts = {name: process.restarts for name, process in self._processes.items()}
-            document = summary(proof, self._layout, seconds=time.monotonic() - began, restarts=restarts, metrics=self._metrics)
+            document = summary(
+                proof, self._layout, self._stores, seconds=time.monotonic() - began, restarts=restarts, metrics=self._metrics
+            )
             self._processes["master"].stop(deadline=_STOP)
         return proof, document
+
+    def _enter(self, stack: ExitStack) -> None:
+        """Have the broker and the stores."""
+        request, layout = self._request, self._layout
+        self._broker = stack.enter_context(broker.started(request.broker, layout.broker))
+        self._stores = stack.enter_context(stores.started(request.archive, request.database, layout, self._tell))
+        self._environment = {**self._broker.environment, **self._stores.environment}
+        self._database = stack.enter_context(opened(self._stores.database, self._environment))
+        self._newest = Newest(self._database)
 
     def _start_master(self) -> None:
         layout = self._layout
@@ -140,7 +163,7 @@ class Demonstration:
         return [
             *("-m", "pipelines.run", "realtime", "--runner=PrismRunner"),
             *("--master", layout.master_url.read_text().strip(), "--select", "site=demo", "--token", f"file:{layout.token}"),
-            *("--pipeline", str(layout.pipeline), "--sink", f"sqlite:{layout.database}", "--archive", str(layout.archive)),
+            *("--pipeline", str(layout.pipeline), "--sink", self._stores.database, "--archive", self._stores.archive),
             *("--state", str(layout.pipeline_state), "--status-file", str(layout.pipeline_status), "--close-on-drain"),
             *more,
         ]
@@ -203,8 +226,8 @@ class Demonstration:
         self._look()
         command = [sys.executable, *self._pipeline_command("--until-end")]
         log = self._layout.logs / "pipeline.log"
-        environment = self._broker.environment
-        status = run_once("the last pass of the pipeline", command, log=log, environment=environment, deadline=_LAST_PASS)
+        name = "the last pass of the pipeline"
+        status = run_once(name, command, log=log, environment=self._environment, deadline=_LAST_PASS)
         if status:
             raise ProcessFailed(f"the last pass of the pipeline ended with {status}", remedy=f"see {self._layout.logs}")
 
@@ -216,11 +239,23 @@ class Demonstration:
         for name, status in (("gateway", gateway), ("pipeline", pipeline)):
             if status is not None and name in self._processes:
                 self._processes[name].healthy()
-        self._commands = commands(self._layout)
-        lines = [command.line for command in self._commands]
-        self._show(snapshot(self._layout, self._phase, self._expected, gateway=gateway, pipeline=pipeline, commands=lines))
+        self._gateway = gateway or self._gateway
+        self._commands = commands(self._database, self._layout)
+        self._seen = snapshot(
+            self._phase,
+            self._expected,
+            gateway=self._gateway,
+            pipeline=pipeline,
+            windows=self._newest.look(),
+            commands=[command.line for command in self._commands],
+        )
+        self._show(self._seen)
         time.sleep(_LOOK)
         return gateway, pipeline
+
+    def _tell(self, phase: str) -> None:
+        """Show that something begins during which nothing else changes."""
+        self._show(replace(self._seen, phase=phase))
 
     def _until(self, holds: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + _START
@@ -232,9 +267,7 @@ class Demonstration:
 
     def _start(self, name: str, arguments: Sequence[str]) -> None:
         command = [sys.executable, *arguments]
-        self._processes[name] = Process(
-            name, command, log=self._layout.logs / f"{name}.log", environment=self._broker.environment
-        )
+        self._processes[name] = Process(name, command, log=self._layout.logs / f"{name}.log", environment=self._environment)
 
     def _kill(self) -> None:
         for process in self._processes.values():

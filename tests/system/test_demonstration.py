@@ -34,6 +34,9 @@ def check(status: int, summary: dict[str, Any]) -> None:
     assert (summary["duplicates"], summary["gaps"], summary["dead_letters"]) == (0, 0, 0)
     # Vapour near two motes: the fan is told to start and to stop for each.
     assert summary["commands"]["sent"] == summary["commands"]["executed"] == 4
+    # What is stored is whole, and the same windows and commands come from it.
+    assert summary["events"] == {"compacted": summary["accepted"], "hours": summary["events"]["hours"], "faults": {}}
+    assert summary["reprocessed"] == {"windows": summary["windows"]["rows"], "different": 0, "commands": 4}
 
 
 def test_the_recording_gives_exactly_the_windows_of_plain_python(tmp_path: Path) -> None:
@@ -44,6 +47,7 @@ def test_the_recording_gives_exactly_the_windows_of_plain_python(tmp_path: Path)
         assert database.execute("SELECT count(*) FROM latest WHERE device LIKE 'mote-%'").fetchone() == (8,)
         assert database.execute("SELECT count(*) FROM alerts").fetchone() == (4,)
         assert database.execute("SELECT count(*) FROM gaps").fetchone() == (0,)
+    assert sorted(path.name for path in (out / "archive").iterdir() if path.is_dir()) == ["events", "journal"]
 
 
 def kill_in_turn(demonstration: subprocess.Popen[str], *, rounds: int, seed: int) -> dict[str, int]:
