@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import apache_beam as beam
@@ -24,6 +25,7 @@ from pipelines.batch.working import new_ranges, ranges_of
 from schemas.errors import ConfigurationError
 from schemas.registry import EventSchema, Schemas
 from storage import open_journal
+from storage.errors import StoreError
 from storage.events.files import Files, open_files
 from storage.events.hours import read_progress
 from storage.events.layout import PROGRESS
@@ -50,19 +52,23 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     with (
         batch_job(f"compact-{uuid.uuid4()}", options) as job,
-        files.alone(),
+        files.alone() as key,
     ):
         files.recover()
         begun = read_progress(files)
         form = _form(begun, options.format, files)
         staged = files.stage()
         settings = CompactSettings(
-            job.name, options.archive, staged, schemas, form, target, uuid.uuid4().hex[:8], begun.kept_from
+            job.name, options.archive, key, staged, schemas, form, target, uuid.uuid4().hex[:8], begun.kept_from
         )
         try:
             compact(job, files, settings, begun)
-        finally:
-            files.recover()
+        except BaseException:
+            # Where this fails as well, the next run does it.
+            with suppress(StoreError):
+                files.recover()
+            raise
+        files.recover()
     return 0
 
 

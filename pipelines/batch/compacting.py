@@ -58,6 +58,8 @@ class CompactSettings:
 
     job: str
     url: str
+    #: What `storage.events.files.Files.alone` gave.
+    key: str
     staged: str
     schemas: tuple[EventSchema, ...]
     form: Format
@@ -75,7 +77,7 @@ class SortRanges(beam.DoFn):
     def process(self, element: Covered) -> Iterator[tuple[str, bytes]]:
         settings = self._settings
         progress = progress_of(settings.job)
-        files = open_files(settings.url)
+        files = open_files(settings.url, settings.key)
         journal = open_journal(settings.url, Schemas(settings.schemas))
         sorter = Sorter(files, settings.staged, Schemas(settings.schemas), settings.form, kept_from=settings.kept_from)
         records = journal.read(element.topic, element.partition, start=element.first, end=element.next)
@@ -115,7 +117,7 @@ class MergeHours(beam.DoFn):
     def process(self, element: tuple[str, Iterable[bytes]]) -> Iterator[None]:
         settings = self._settings
         progress_of(settings.job).check()
-        files = open_files(settings.url)
+        files = open_files(settings.url, settings.key)
         hour = Hour.parse(element[0])
         runs = [msgspec.msgpack.decode(run, type=Run) for run in element[1]]
         merged = merge_hour(

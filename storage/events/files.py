@@ -11,10 +11,14 @@ from typing import BinaryIO, Protocol
 
 from schemas.errors import ConfigurationError
 from settings.substitution import redact
+from storage.files import SCHEMES
 
 
 class Files(Protocol):
-    """All methods may be called from any thread, and raise `StoreUnavailable` or `StoreFull` when they cannot do as asked."""
+    """All methods may be called from any thread, and raise `StoreUnavailable` or `StoreFull` when they cannot do as asked.
+
+    What changes something is called within `alone`, or with its key.
+    """
 
     @property
     def url(self) -> str: ...
@@ -47,22 +51,36 @@ class Files(Protocol):
     def remove(self, path: str) -> None:
         """Take away a directory: it is gone at once, with all that is in it."""
 
-    def alone(self) -> AbstractContextManager[None]:
-        """Be the only one to write below the root. Raises `StoreRefused` at once when another is; ends with the process."""
+    def alone(self) -> AbstractContextManager[str]:
+        """Be the only one to write below the root. Raises `StoreRefused` at once when another is.
+
+        Gives the key for `open_files` of those who write for it, in whatever process. It ends with the process, on a system of
+        several machines some time later. Who was held up for so long that another took over changes nothing any more:
+        `StoreUnavailable`.
+        """
 
     def recover(self) -> None:
         """Undo what a writer that died has left. Only within `alone`."""
 
 
-def open_files(url: str) -> Files:
-    """The file system of an archive, such as ``files:archive``. Raises `ConfigurationError`."""
+def open_files(url: str, key: str = "") -> Files:
+    """The file system of an archive, such as ``files:archive`` or ``hdfs://namenode:9870/archive?user=…``.
+
+    ``key`` is what `Files.alone` gave to the job that writes. Raises `ConfigurationError`.
+    """
     scheme, _, rest = url.partition(":")
     path = rest.partition("?")[0]
     if scheme == "files" and path:
         from storage.events.local import LocalFiles
 
         return LocalFiles(path)
-    raise ConfigurationError(f"{redact(url)}: events cannot be kept there", remedy="write files:DIR, such as files:archive")
+    if scheme in SCHEMES and scheme != "files":
+        from storage.events.hdfs import HdfsFiles
+
+        return HdfsFiles(url, key)
+    raise ConfigurationError(
+        f"{redact(url)}: events cannot be kept there", remedy="write files:archive, or hdfs://namenode:9870/iotcloud/archive"
+    )
 
 
 def lines_of(files: Files, path: str) -> Iterator[tuple[str, bytes]]:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from storage.errors import StoreFull, StoreRefused, StoreUnavailable
+from storage.files.local import NO_ROOM
 from storage.files.staging import make_durably, synchronise
 
 _STAGING: Final = "events/.staging"
 _LOCK: Final = "events/.lock"
 #: Below it in a staging directory lies what was taken out of its place, under its own path.
 _TAKEN: Final = "taken"
-_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: renameat2(2).
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
@@ -104,7 +104,7 @@ class LocalFiles:
             shutil.rmtree(aside, ignore_errors=True)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> Iterator[str]:
         lock = self._root / _LOCK
         with self._named(_LOCK):
             make_durably(lock.parent)
@@ -116,7 +116,7 @@ class LocalFiles:
                 raise StoreRefused(
                     f"{self.url}: another job is changing these events", remedy=f"wait for it; see which with: fuser {lock}"
                 ) from error
-            yield
+            yield ""
         finally:
             os.close(handle)
 
@@ -142,7 +142,7 @@ class LocalFiles:
             if but is not None and isinstance(error, but):
                 raise
             where = f"{self._root / path}: {error.strerror or error}"
-            if error.errno in _NO_ROOM:
+            if error.errno in NO_ROOM:
                 raise StoreFull(where, remedy="free space and run it again; what was there before is as it was") from error
             raise StoreUnavailable(where, remedy="is the folder there, and may this user write to it?") from error
 

@@ -14,7 +14,7 @@ from typing import BinaryIO, Final
 from storage.errors import StoreFull, StoreUnavailable
 from storage.files.staging import make_durably, synchronise
 
-_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class LocalDisk:
@@ -106,6 +106,6 @@ class LocalDisk:
             if isinstance(error, but):
                 raise
             where = f"{self.url}: {error}"
-            if error.errno in _NO_ROOM:
+            if error.errno in NO_ROOM:
                 raise StoreFull(where, remedy="free space; nothing of this was kept, it can be tried again") from error
             raise StoreUnavailable(where, remedy="is the folder there and writable for this user?") from error

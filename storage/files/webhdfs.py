@@ -31,6 +31,9 @@ _CHECK_ACCESS: Final = _Request("GET").to_method("CHECKACCESS")
 _DEFAULT_PORTS: Final = {"http": 9870, "https": 9871}
 _PARTS: Final = ".staging"
 _CHUNK: Final = 4 << 20
+#: Of a file that is fetched whole: bytes of one request, and of what of it is in memory.
+_FETCHED: Final = 64 << 20
+_COPIED: Final = 1 << 20
 _LONGEST_PAUSE: Final = 3.0
 
 
@@ -67,25 +70,54 @@ class WebHdfs:
         return self._shown
 
     def names(self, folder: str) -> list[str]:
+        # The library's own method asks again about a directory in which there is one name.
+        def listed() -> list[str]:
+            answer = self._client._list_status(self._at(folder)).json()  # noqa: SLF001
+            # What is asked about a file is told of the file itself, without a name.
+            return sorted(filter(None, (status["pathSuffix"] for status in answer["FileStatuses"]["FileStatus"])))
+
         try:
-            return sorted(self._try(lambda: self._client.list(self._at(folder))))
+            return self._try(listed)
         except FileNotFoundError:
             return []
 
     def create(self, path: str, data: bytes) -> None:
         try:
-            if not self.rename(self._try(lambda: self._written(data)), path):
+            if not self.rename(self.put(_PARTS, data), path):
                 raise StoreRefused(f"{self.url}: {path} is there already")
         except FileNotFoundError as error:
             raise StoreUnavailable(f"{self.url}: {path} was deleted while it was written: {error}") from error
 
-    def open(self, path: str) -> BinaryIO:
+    def put(self, folder: str, data: bytes | BinaryIO) -> str:
+        """Write ``data``, a file from its beginning, durably; where it is now: in ``folder``, whole, under a name used once."""
+        return self._try(lambda: self._written(folder, data))
+
+    def fetch(self, path: str, target: BinaryIO) -> None:
+        """Write all of a file to ``target``, which can be set back. Raises `FileNotFoundError`, also when it goes meanwhile."""
+        length = self.size(path)
+        for start in range(0, length, _FETCHED):
+            self._try(partial(self._copy, path, target, start, min(_FETCHED, length - start)))
+
+    def size(self, path: str) -> int:
+        """Bytes of a file. Raises `FileNotFoundError`."""
         status = self._try(lambda: self._client.status(self._at(path)))
         if status["type"] != "FILE":
             raise FileNotFoundError(f"{self.url}/{path} is no file")
-        return cast("BinaryIO", io.BufferedReader(_Reader(self._range, path, int(status["length"])), _CHUNK))
+        return int(status["length"])
 
-    def rename(self, source: str, target: str) -> bool:
+    def make(self, folder: str) -> None:
+        """Make a directory, and those above it."""
+        self._try(lambda: self._client.makedirs(self._at(folder)))
+
+    def open(self, path: str) -> BinaryIO:
+        return cast("BinaryIO", io.BufferedReader(_Reader(self._range, path, self.size(path)), _CHUNK))
+
+    def rename(self, source: str, target: str, *, parents: bool = True, replace: bool = False) -> bool:
+        """See `FileSystem.rename`; files are moved as well.
+
+        ``parents`` False makes no directories: `FileNotFoundError` says then that there is no ``source`` or none to move it into.
+        With ``replace`` it takes the place of a file.
+        """
         if not self._renames_safely:
             self._check_rename()
         doubtful = False
@@ -93,8 +125,9 @@ class WebHdfs:
         def move() -> bool:
             nonlocal doubtful
             try:
-                self._client.makedirs(self._at(posixpath.dirname(target)))
-                self._renamed(source, target)
+                if parents:
+                    self._client.makedirs(self._at(posixpath.dirname(target)))
+                self._renamed(source, target, "OVERWRITE" if replace else "NONE")
                 return True
             except FAILURES as error:
                 if named(error) == "FileAlreadyExistsException":
@@ -138,15 +171,18 @@ class WebHdfs:
     def _at(self, path: str) -> str:
         return posixpath.join(self._root, path)
 
-    def _written(self, data: bytes) -> str:
+    def _written(self, folder: str, data: bytes | BinaryIO) -> str:
         """Where ``data`` has been written, whole."""
-        part = f"{_PARTS}/{uuid.uuid4().hex}.part"
+        part = f"{folder}/{uuid.uuid4().hex}.part"
         options = self._options
+        size = len(data) if isinstance(data, bytes) else data.seek(0, io.SEEK_END)
+        if not isinstance(data, bytes):
+            data.seek(0)
         try:
             self._client.write(self._at(part), data, blocksize=options.blocksize, replication=options.replication)
             length = int(self._client.status(self._at(part))["length"])
-            if length != len(data):
-                raise Transient(f"{part} has {length} bytes of {len(data)}")
+            if length != size:
+                raise Transient(f"{part} has {length} bytes of {size}")
             return part
         except FAILURES:
             # It counts against quotas. Where this fails as well, `clear_abandoned` does it later.
@@ -164,10 +200,17 @@ class WebHdfs:
 
         return self._try(read)
 
-    def _renamed(self, source: str, target: str) -> Any:
+    def _copy(self, path: str, target: BinaryIO, offset: int, length: int) -> None:
+        target.seek(offset)
+        with self._client.read(self._at(path), offset=offset, length=length, chunk_size=_COPIED) as chunks:
+            target.writelines(chunks)
+        if target.tell() != offset + length:
+            raise Transient(f"{path} gave {target.tell() - offset} bytes of {length} at {offset}")
+
+    def _renamed(self, source: str, target: str, option: str) -> Any:
         # The library's own method takes no options.
         return self._client._rename(  # noqa: SLF001
-            self._at(source), destination=self._at(target), renameoptions="NONE"
+            self._at(source), destination=self._at(target), renameoptions=option
         )
 
     def _check_rename(self) -> None:
@@ -176,7 +219,7 @@ class WebHdfs:
 
         def probe() -> None:
             try:
-                self._renamed(nowhere, f"{nowhere}.moved")
+                self._renamed(nowhere, f"{nowhere}.moved", "NONE")
             except FAILURES as error:
                 if named(error) != "FileNotFoundException":
                     raise

@@ -24,6 +24,8 @@ class WebHdfsOptions(FilesOptions, frozen=True):
     timeout: Seconds = Seconds(20.0)
     #: How long one operation is tried again before the store counts as unavailable.
     patience: Seconds = Seconds(60.0)
+    #: How long a job that changes events may be out of touch before another one takes its place.
+    lease: Seconds = Seconds(60.0)
     auth: Literal["simple", "kerberos"] = "simple"
     mutual_auth: Literal["REQUIRED", "OPTIONAL", "DISABLED"] = "OPTIONAL"
     #: Certificates of the authorities to trust with TLS; those of the system unless given.
