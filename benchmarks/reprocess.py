@@ -1,8 +1,8 @@
 """``reprocess`` beside the classic Beam batch job over the same stored events: events per second of CPU, rows compared.
 
-The classic job is what one writes with Beam alone: ReadFromAvro, one element per event, WindowInto, CombinePerKey. Both read the
-``events/`` that ``compact`` has made, on the same runner, and write their rows to SQLite. CPU is that of the job and of Prism together.
-Every run is a process of its own; contestants take turns; ratios are of medians.
+The classic job is what one writes with Beam alone: ReadFromAvro, one element per event, WindowInto, CombinePerKey. Both read
+the ``events/`` that ``compact`` has made, on the same runner, and write their rows to SQLite. CPU is that of the job and of
+Prism together. Every run is a process of its own; contestants take turns; ratios are of medians.
 """
 
 from __future__ import annotations
