@@ -7,6 +7,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 import polars as pl
@@ -35,7 +36,8 @@ def window_rows(rule: Rule, rows: pl.DataFrame) -> pl.DataFrame:
 
 def event_rows(rule: Rule, columns: pl.DataFrame) -> pl.DataFrame:
     """Events that the rule looks at; none when its condition does not fit their schema."""
-    if not all(_fits(text, columns) for text in (rule.when, rule.until) if text):
+    kind = tuple(columns.schema.items())
+    if not all(_fits(text, kind) for text in (rule.when, rule.until) if text):
         return columns.clear().with_columns(pl.lit(0, pl.Int64).alias(TIME))
     plain = [name for name, dtype in columns.schema.items() if dtype != pl.Binary]
     return _of_series(rule, columns.select(plain)).with_columns(pl.col("event_time").alias(TIME))
@@ -115,5 +117,7 @@ def _like(column: str, pattern: str) -> pl.Expr:
     return pl.col(column).str.contains(f"^(?s:{body})$")
 
 
-def _fits(text: str, columns: pl.DataFrame) -> bool:
-    return not condition.misfit(text, dict(columns.schema))
+@lru_cache(maxsize=1_000)
+def _fits(text: str, kind: tuple[tuple[str, pl.DataType], ...]) -> bool:
+    """Whether a condition can be asked of rows with columns of these names and types. Finding out takes longer than asking."""
+    return not condition.misfit(text, dict(kind))
