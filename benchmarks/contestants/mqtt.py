@@ -1,7 +1,7 @@
 """paho-mqtt at quality of service 1.
 
-mosquitto answers before what it answers for is on disk. So that both are equally safe, two requests follow every thousand
-messages, as in `brokers.mqtt.publisher`: when the second is answered, what came before the first has been written.
+mosquitto answers before what it answers for is on disk. So that both are equally safe, requests that make it write follow
+every thousand messages, as in `brokers.mqtt.connection`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from benchmarks.contestants.terms import DEADLINE, GROUP, KEY, TOGETHER, Clock
 from brokers.mqtt.names import mqtt_topic, session_id
+from brokers.mqtt.options import target_of
 from brokers.url import parse_url
 
 _NOWHERE: Final = "bench/nothing"
@@ -59,9 +60,10 @@ def publish(url: str, topic: str, frames: Sequence[bytes]) -> float:
             client.publish(name, frame, qos=1, properties=properties)
         sent += len(some)
         published.wait(sent)
-        for _ in range(2):
-            client.unsubscribe(_NOWHERE)
-            asked += 1
+        for requests in (target_of(parse_url(url)).options.writes_every, 1):
+            for _ in range(requests):
+                client.unsubscribe(_NOWHERE)
+            asked += requests
             answered.wait(asked)
 
     with _connected(url, "") as client:

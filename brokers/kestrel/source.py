@@ -25,7 +25,7 @@ from brokers.url import Host
 _MOST_BYTES: Final = 16 << 20
 _FIRST_BURST: Final = 16
 #: As many are asked for at once at most; the server looks for the next ones while these are taken in.
-_LARGEST_BURST: Final = 256
+_LARGEST_BURST: Final = 1024
 #: Seconds one request waits for an item: as long may an acknowledgement have to wait behind it.
 _WAIT: Final = 0.5
 _LONGEST_PAUSE: Final = 5.0

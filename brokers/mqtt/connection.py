@@ -109,6 +109,17 @@ class Connection:
         """
         return self._ask(lambda: self._client.unsubscribe(_NOWHERE)[0])
 
+    def ask_to_write(self) -> int:
+        """Send as many requests as make a server write that writes after so many changes. See `ask`."""
+        return [self.ask() for _ in range(self._target.options.writes_every)][-1]
+
+    def wait_written(self, deadline: float) -> Failure | None:
+        """Wait until all before this is on the server's disk, at most to ``deadline`` (`time.monotonic`); why it is not.
+
+        mosquitto answers before it writes, and reads the next request when it has written.
+        """
+        return self.wait_answered(self.ask_to_write(), deadline) or self.wait_answered(self.ask(), deadline)
+
     def answered(self, number: int) -> bool:
         return self._answered >= number
 

@@ -105,7 +105,9 @@ class Feed:
             self._connect()
         elif connection.open and self._request is None:
             self._tell(connection)
-            self._request = connection.subscribe(self._name)
+            connection.subscribe(self._name)
+            # What is published from now on comes to this group, even if the server is killed.
+            self._request = connection.ask_to_write()
         elif connection.failure is None and not self.ready:
             left = self._made_at + self._target.options.connect_timeout - time.monotonic()
             if left <= 0:

@@ -34,12 +34,16 @@ class MqttOptions(msgspec.Struct, frozen=True):
     #: Deliveries of a topic that the server sends before the first of them is acknowledged.
     window: int = 1_000
     max_message_bytes: Bytes = Bytes(16_000_000)
+    #: Changes after which the server writes what it keeps: mosquitto's autosave_interval, or more.
+    writes_every: int = 1
     #: Whether a message that no session subscribes to counts as not published.
     require_subscriber: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.window <= 65_535:
             raise ValueError(f"window must be 1 to 65535, not {self.window}")
+        if not 1 <= self.writes_every <= 10_000:
+            raise ValueError(f"writes_every must be 1 to 10000, not {self.writes_every}")
         if not 1 <= self.keepalive <= 65_535:
             raise ValueError(f"keepalive must be 1 to 65535 s, not {self.keepalive}")
         if not 0 < self.connect_timeout <= 3_600:

@@ -31,9 +31,9 @@ _MOST_UNHEARD: Final = 1_000
 class MqttPublisher:
     """See `brokers.contract.Publisher`.
 
-    A portion of messages counts as acknowledged when each has its PUBACK and the server has then answered two requests.
-    mosquitto sends a PUBACK before what it stands for is on disk; the first request makes it write, also what went straight
-    to a connected reader, and it reads the second when it has written.
+    A portion of messages counts as acknowledged when each has its PUBACK and the server has then answered some requests:
+    mosquitto sends a PUBACK before what it stands for is on disk. The requests make it write, also what went straight to a
+    connected reader.
 
     After a failure the first portion is a single message, and each next one twice as large. A server that has become slow
     gets somewhere that way; and of one that ends the connection after refusing a message, as mosquitto 2.0 does, the refusal
@@ -126,7 +126,7 @@ class MqttPublisher:
                 return False
             call.sent(index, packet_id)
         self._take_answers(call, connection, deadline, messages=0, size=0)
-        return not call.on_way and all(connection.wait_answered(connection.ask(), deadline) is None for _ in range(2))
+        return not call.on_way and connection.wait_written(deadline) is None
 
     def _take_answers(self, call: Call, connection: Connection, deadline: float, *, messages: int, size: int) -> None:
         """Wait for answers until only so many messages with so many bytes are on their way, or no more can come."""

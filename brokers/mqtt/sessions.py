@@ -46,9 +46,8 @@ def _attempt(target: Target, topic: str, group: str, *, deadline: float, stay: b
     try:
         return (
             connection.wait_open(until)
-            or connection.wait_answered(connection.subscribe(name) if stay else connection.ask(), until)
-            # mosquitto reads this when it has written what came before.
-            or connection.wait_answered(connection.ask(), until)
+            or (connection.wait_answered(connection.subscribe(name), until) if stay else None)
+            or connection.wait_written(until)
         )
     finally:
         connection.close()

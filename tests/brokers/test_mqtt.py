@@ -23,7 +23,6 @@ from tests.servers.mqtt import PASSWORD, MosquittoServer
 
 class TestMqtt(ServerContract, QueueContract):
     SERVER = "mqtt"
-    CALLS = 40
 
     @pytest.mark.slow
     @pytest.mark.parametrize("tls", [False, True])

@@ -35,6 +35,7 @@ def test_topics_are_levels_and_sessions_have_ids_that_every_server_takes() -> No
         ("mqtt://host/vhost", "'vhost' is too much"),
         ("mqtt://host?windw=5", "did you mean 'window'"),
         ("mqtt://host?window=0", "window must be 1 to 65535"),
+        ("mqtt://host?writes_every=0", "writes_every must be 1 to 10000"),
         ("mqtt://host?keepalive=0", "keepalive must be"),
         ("mqtt://host?connect_timeout=0", "connect_timeout must be"),
         ("mqtt://host?session_expiry=200y", "session_expiry"),

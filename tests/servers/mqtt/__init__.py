@@ -17,6 +17,8 @@ from tests.servers.process import ServerProcess
 from tests.servers.proxy import TcpProxy
 
 PASSWORD: Final = "right-password"
+#: Changes after which it writes all it keeps.
+_WRITES_EVERY: Final = 100
 _HERE: Final = Path(__file__).parent
 _WHERE: Final = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
 
@@ -35,6 +37,7 @@ class MosquittoServer:
             directory=directory,
             certificates=directory / "certificates",
             inflight=inflight,
+            changes=_WRITES_EVERY,
         )
         (directory / "mosquitto.conf").write_text(f"{text}{settings}\n")
         shutil.copy(_HERE / "rights", directory)
@@ -81,5 +84,5 @@ def _program(name: str) -> str:
 
 
 def _url(scheme: str, login: str, port: int, options: dict[str, str]) -> str:
-    query = "?" + urlencode(options, safe="/:") if options else ""
-    return f"{scheme}://{login}127.0.0.1:{port}{query}"
+    query = urlencode({"writes_every": str(_WRITES_EVERY), **options}, safe="/:")
+    return f"{scheme}://{login}127.0.0.1:{port}?{query}"
