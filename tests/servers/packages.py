@@ -1,4 +1,4 @@
-"""Installing servers by package name, once per user: from Maven, from Debian, and by building Go programs."""
+"""Installing servers by package name, once per user: from Maven, Debian and PyPI, and by building Go programs."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ def maven(name: str, pom: Path) -> Path:
             _say(f"getting {name} from Maven")
             command = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"]
             _run([*command, f"-DoutputDirectory={place}", "-DincludeScope=runtime"], f"Maven could not get {name}")
+    return place
+
+
+def pip(name: str, requirements: Path) -> Path:
+    """A directory for PYTHONPATH with the packages of ``requirements``, apart from the project's own. Raises `ServerFailed`."""
+    with _once(name, requirements.read_bytes() + sys.version.encode()) as (place, there):
+        if not there:
+            _say(f"getting {name} from PyPI")
+            command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(place), "-r", str(requirements)]
+            _run(command, f"pip could not get {name}")
     return place
 
 
