@@ -46,9 +46,11 @@ class SessionAggregates(beam.DoFn):
     LOOK = TimerSpec("look", TimeDomain.WATERMARK)
     CLEAR = TimerSpec("clear", TimeDomain.WATERMARK)
 
-    def __init__(self, windows: tuple[WindowSpec, ...], *, clock: Callable[[], int] = wall_clock) -> None:
+    def __init__(self, windows: tuple[WindowSpec, ...], *, clock: Callable[[], int] = wall_clock, bounded: bool = False) -> None:
+        """``bounded``: the input has an end, and nobody waits for a session before. All of a period are given out at once."""
         self._windows = {window.name: window for window in windows}
         self._clock = clock
+        self._bounded = bounded
         self._pending: dict[str, int] = {}
 
     def process(
@@ -61,16 +63,9 @@ class SessionAggregates(beam.DoFn):
     ) -> Iterator[pl.DataFrame]:
         key, data = element
         window, period = self._window(key)
-        due, late = _HEAD.unpack_from(data)
-        known = head.read()
-        before, was_late = _HEAD.unpack(known) if known else (None, False)
         opened.add(data[_HEAD.size :])
-        if before is None or due < before:
-            look.set(Timestamp(micros=due))
-        else:
-            due = before
-        if known is None or (before, was_late) != (due, late or was_late):
-            head.write(_HEAD.pack(due, late or was_late))
+        if not self._bounded:
+            _look_in_time(data, head, look)
         clear.set(Timestamp(micros=period + window.size + window.allowed_lateness))
         self._keep_few(key, opened)
         yield from ()
@@ -119,7 +114,7 @@ class SessionAggregates(beam.DoFn):
         head: Any = beam.DoFn.StateParam(HEAD),
     ) -> Iterator[pl.DataFrame]:
         parts = list(opened.read())
-        # Some runners fire this timer before the other.
+        # Some runners fire this timer before the other; and of bounded input there is no other.
         if parts:
             window, period = self._window(key)
             merged = self._merged(window, [*parts, *given.read()])
@@ -145,3 +140,16 @@ class SessionAggregates(beam.DoFn):
     def _window(self, key: str) -> tuple[WindowSpec, int]:
         name, period, _ = key.rsplit("|", 2)
         return self._windows[name], int(period)
+
+
+def _look_in_time(arrived: bytes, head: Any, look: Any) -> None:
+    """Set the timer for what has arrived, where it has to be looked at before all else."""
+    due, late = _HEAD.unpack_from(arrived)
+    known = head.read()
+    before, was_late = _HEAD.unpack(known) if known else (None, False)
+    if before is None or due < before:
+        look.set(Timestamp(micros=due))
+    else:
+        due = before
+    if known is None or (before, was_late) != (due, late or was_late):
+        head.write(_HEAD.pack(due, late or was_late))

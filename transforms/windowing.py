@@ -186,13 +186,15 @@ class AggregateInWindows(beam.PTransform):
         shards: int = 1,
         resumption: Resumption | None = None,
         clock: Callable[[], int] = wall_clock,
+        bounded: bool = False,
     ) -> None:
+        """``bounded``: the input has an end, and rows may wait for it."""
         super().__init__()
         self._assign = AssignWindows(windows, shards=shards, resumption=resumption)
         on_grid = tuple(window for window in windows if not window.gap)
         sessions = tuple(window for window in windows if window.gap)
         self._aggregate = WindowAggregates(on_grid, clock=clock) if on_grid else None
-        self._sessions = SessionAggregates(sessions, clock=clock) if sessions else None
+        self._sessions = SessionAggregates(sessions, clock=clock, bounded=bounded) if sessions else None
 
     def expand(self, admitted: Any) -> dict[str, Any]:
         assigned = admitted | "Assign" >> beam.ParDo(self._assign).with_outputs(CORRECTIONS, SESSIONS, main=PARTIALS)

@@ -75,7 +75,7 @@ class Reprocess:
         if any(rule.window is None for rule in self.rules):
             fired.append(admitted | "EventRules" >> EventRules(self.rules, shards=self.shards))
         if self.windows:
-            aggregated = admitted | "Aggregate" >> AggregateInWindows(self.windows, shards=self.shards)
+            aggregated = admitted | "Aggregate" >> AggregateInWindows(self.windows, shards=self.shards, bounded=True)
             whole = {
                 table: aggregated[kind] | f"Whole_{kind}" >> beam.ParDo(_Whole(self.inputs.choice, self.windows))
                 for kind, table in _TABLES.items()

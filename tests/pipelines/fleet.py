@@ -25,6 +25,8 @@ STRANGER = event_schema(
 TOPICS = ("site.app.temperature", "site.app.humidity")
 Row = tuple[int, int, str, str]
 Values = tuple[int, float, float, float, float]
+#: Second in which a message reaches the log, its number, to tell those of one second apart, and itself.
+Sent = tuple[float, int, Message]
 
 
 def micros(time: datetime) -> int:
@@ -63,19 +65,21 @@ def fleet(seed: int, *, seconds: int = 600, gateways: int = 3, devices: int = 4)
     """Events of every device each second for some minutes of 2010, with everything that goes wrong on the way."""
     chance = random.Random(seed)
     found = Fleet()
-    timed: list[tuple[float, int, Message]] = []
+    timed: list[Sent] = []
     for topic in TOPICS:
         for number in range(gateways):
-            timed += _gateway(chance, found, topic, f"gateway-{number}", seconds, devices)
-    timed.sort(key=lambda sent: sent[:2])
-    found.messages = [message for *_, message in timed]
+            timed += gateway_of(chance, found, topic, f"gateway-{number}", seconds, devices)
+    found.messages = in_order(timed)
     return found
 
 
-def _gateway(
-    chance: random.Random, found: Fleet, topic: str, gateway: str, seconds: int, devices: int
-) -> list[tuple[float, int, Message]]:
-    timed: list[tuple[float, int, Message]] = []
+def in_order(timed: Iterable[Sent]) -> list[Message]:
+    return [message for *_, message in sorted(timed, key=lambda sent: sent[:2])]
+
+
+def gateway_of(chance: random.Random, found: Fleet, topic: str, gateway: str, seconds: int, devices: int) -> list[Sent]:
+    """What a gateway sends of one topic."""
+    timed: list[Sent] = []
     channel = topic.rpartition(".")[2]
     seq = 0
 
@@ -100,7 +104,7 @@ def _gateway(
             for place in range(length * devices)
         ]
         first, seq = seq, seq + len(events)
-        _deliver(chance, found, topic, events, first, at=second + length + chance.uniform(0, 2), send=send)
+        deliver(chance, found, topic, events, first, at=second + length + chance.uniform(0, 2), send=send)
         second += length
     # The last frame of all arrives whole, so that every hole before it is known.
     final = [{**events[-1], "seq": seq, "event_time": START + timedelta(seconds=seconds)}]
@@ -109,9 +113,10 @@ def _gateway(
     return timed
 
 
-def _deliver(
+def deliver(
     chance: random.Random, found: Fleet, topic: str, events: list[dict[str, Any]], first: int, *, at: float, send: Any
 ) -> None:
+    """Call ``send(at, frame)`` for a frame of ``events``, or what becomes of it on the way. ``found`` gets what is expected."""
     frame = encode_frame(READING, events)
     gateway, last = events[0]["gateway"], first + len(events) - 1
     fate = chance.random()

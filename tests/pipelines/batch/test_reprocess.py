@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,12 +10,9 @@ from typing import Any
 
 import pytest
 
-from brokers import connect
 from pipelines.run import main
 from tests.pipelines.batch.recorded import day, events, record
-from tests.pipelines.fleet import TOPICS, difference, fleet, pieces, rows_of
-from tests.pipelines.system.job import Job
-from tests.pipelines.system.test_realtime import SIZES, gaps_of, merged
+from tests.pipelines.fleet import TOPICS, difference, rows_of
 
 PIPELINE = """
 [windows.short]
@@ -56,49 +52,6 @@ def reprocess(root: Path, results: Path, *more: str, pipeline: str = PIPELINE) -
 def table(path: Path, text: str) -> list[Any]:
     with closing(sqlite3.connect(path)) as database:
         return sorted(database.execute(text).fetchall())
-
-
-LATEST = "SELECT device, channel, event_time, gateway, epoch, seq, value, text FROM latest"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [11, 12])
-def test_its_rows_are_those_of_the_real_time_job_through_kills(tmp_path: Path, seed: int) -> None:
-    """Duplicates, disorder, frames that are late, damaged, of unknown schemas, from the future, and a gateway hours late."""
-    sent = fleet(seed, seconds=600)
-    offline = day(TOPICS[0], "offline", start=3, end=9) + day(TOPICS[0], "offline", start=3, end=6)
-    ahead = [message for topic in TOPICS for message in day(topic, "ahead", start=300, end=320)]
-    broker = connect(f"local:{tmp_path}/log").publisher()
-    job = Job(tmp_path, TOPICS, PIPELINE)
-    job.start("--archive", str(tmp_path))
-    chance = random.Random(seed)
-    for piece in pieces(sent.messages, 3):
-        broker.publish(piece)
-        job.wait_for(lambda status: status["totals"]["events"] > 0 and (chance.random() < 0.3 or status["caught_up"]))
-        job.kill()
-        job.start("--archive", str(tmp_path))
-    broker.publish(ahead)
-    job.wait_for(lambda status: status["caught_up"])
-    broker.publish(offline)
-    job.wait_for(lambda status: status["caught_up"])
-    job.kill()
-    assert job.run("--until-end", "--archive", str(tmp_path)) == 0, job.log()
-    live, _ = rows_of(job.results)
-    assert len(live) > len(sent.windows(SIZES))
-
-    assert main(["compact", "--archive", str(tmp_path)]) == 0
-    assert main(["compact", "--archive", str(tmp_path)]) == 0
-    from_events, from_journal = tmp_path / "events.sqlite", tmp_path / "journal.sqlite"
-    assert reprocess(tmp_path, from_events) == 0
-    assert reprocess(tmp_path, from_journal, "--from", "journal") == 0
-    for path in (from_events, from_journal):
-        rows, late = rows_of(path)
-        assert difference(rows, live) == []
-        assert late == 0
-        assert table(path, LATEST) == table(job.results, LATEST)
-    assert merged(gaps_of(from_journal)) == merged(gaps_of(job.results))
-    letters = "SELECT topic, partition, offset, frame FROM dead_letters"
-    assert table(from_journal, letters) == table(job.results, letters)
 
 
 def archive(root: Path) -> None:
