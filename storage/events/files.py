@@ -24,16 +24,13 @@ class Files(Protocol):
     def url(self) -> str: ...
 
     def open(self, path: str) -> BinaryIO:
-        """A file to read from any place. Raises `FileNotFoundError`."""
+        """A file to read from any place, also after it has been taken away. Raises `FileNotFoundError`."""
 
     def create(self, path: str, *, durable: bool = True) -> AbstractContextManager[BinaryIO]:
         """A new file in a directory that `stage` has made; on leaving it is durable, unless that is not asked for."""
 
     def list(self, path: str) -> list[str]:
         """Names in a directory, sorted; none where there is no directory."""
-
-    def size(self, path: str) -> int:
-        """Bytes of a file. Raises `FileNotFoundError`."""
 
     def replace(self, path: str, data: bytes) -> None:
         """Put ``data`` into a small file, durably. A reader sees the old content or the new."""

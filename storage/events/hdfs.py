@@ -15,10 +15,10 @@ import re
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
-from typing import BinaryIO, Final, TypeVar, cast
+from typing import BinaryIO, Final, cast
 
 from storage.errors import StoreFull, StoreUnavailable
 from storage.events.lease import Lease, holds
@@ -26,7 +26,6 @@ from storage.files.local import NO_ROOM
 from storage.files.opening import open_hdfs
 from storage.files.webhdfs import WebHdfs
 
-_T = TypeVar("_T")
 _LOCK: Final = "events/.lock"
 _STAGING: Final = "events/.staging"
 #: In the place of a job: under its own path what it is about to swap, and what it removes.
@@ -56,7 +55,7 @@ class HdfsFiles:
     def open(self, path: str) -> BinaryIO:
         with _local(), ExitStack() as stack:
             file = cast("BinaryIO", stack.enter_context(tempfile.TemporaryFile()))
-            self._look(path, lambda place: self._system.fetch(place, file))
+            self._fetch(path, file)
             file.seek(0)
             stack.pop_all()
             return file
@@ -73,9 +72,6 @@ class HdfsFiles:
             # Put in its place since it was looked for there, it may not lie aside any more.
             names = self._system.names(aside) or self._system.names(path)
         return sorted({match[1] if (match := _ASIDE.fullmatch(name)) else name for name in names})
-
-    def size(self, path: str) -> int:
-        return self._look(path, self._system.size)
 
     def replace(self, path: str, data: bytes) -> None:
         part = self._system.put(self._place, data)
@@ -192,19 +188,20 @@ class HdfsFiles:
         if not moved:
             raise StoreUnavailable(f"{self.url}: {target} is there, which it was not a moment ago", remedy="run it again")
 
-    def _look(self, path: str, look: Callable[[str], _T]) -> _T:
-        """``look`` at a file, wherever its directory is now. Raises `FileNotFoundError`."""
+    def _fetch(self, path: str, file: BinaryIO) -> None:
+        """Copy a file, wherever its directory is now. Raises `FileNotFoundError`."""
         folder, name = posixpath.split(path)
         for _ in range(_MOST_ROUNDS):
             try:
-                return look(path)
+                return self._system.fetch(path, file)
             except FileNotFoundError:
                 aside = self._newest(folder)
             if aside is None:
                 break
             with suppress(FileNotFoundError):
-                return look(f"{aside}/{name}")
-        return look(path)
+                return self._system.fetch(f"{aside}/{name}", file)
+        # It may have been put in its place since the first look.
+        return self._system.fetch(path, file)
 
     def _newest(self, folder: str) -> str | None:
         return next(iter(reversed(self._asides(folder))), None)

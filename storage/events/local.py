@@ -58,10 +58,6 @@ class LocalFiles:
             except (FileNotFoundError, NotADirectoryError):
                 return []
 
-    def size(self, path: str) -> int:
-        with self._named(path, but=FileNotFoundError):
-            return (self._root / path).stat().st_size
-
     def replace(self, path: str, data: bytes) -> None:
         staged = self.stage()
         with self.create(f"{staged}/file") as file:

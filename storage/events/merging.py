@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple, cast
 
 import polars as pl
 
@@ -12,7 +13,7 @@ from schemas.registry import EventSchema
 from storage.errors import StoreRefused
 from storage.events.files import Files
 from storage.events.forms import FORMS
-from storage.events.hours import digest, read_manifest, schema_of
+from storage.events.hours import read_manifest, schema_of
 from storage.events.layout import MANIFEST, SUCCESS, Hour
 from storage.events.manifest import VERSION, Covered, Format, Manifest, Part, Seen, covered, encode
 from storage.events.schema import IDENTITY, ORDER
@@ -141,6 +142,23 @@ def _distinct(tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
     return tables[0] if len(tables) == 1 else pl.concat(tables).unique(IDENTITY, keep="first", maintain_order=True)
 
 
+class _Digested:
+    """A file to write to from its beginning to its end; says what was written, whatever became of it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.size = 0
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.size += len(data)
+        self.sha256.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
 def _write(
     files: Files, staged: str, schema: EventSchema, rows: pl.DataFrame, *, form: Format, target_bytes: int, generation: str
 ) -> list[Part]:
@@ -149,18 +167,17 @@ def _write(
     while len(rows):
         name = f"part-{generation}-{fingerprint}-{len(parts):05d}.{form}"
         with files.create(f"{staged}/{name}") as file:
-            count = FORMS[form].write(file, schema, rows, limit=target_bytes)
+            written = _Digested(file)
+            count = FORMS[form].write(cast("BinaryIO", written), schema, rows, limit=target_bytes)
         taken, rows = rows[:count], rows[count:]
-        with files.open(f"{staged}/{name}") as file:
-            sha256 = digest(file)
         times = taken.get_column("event_time")
         parts.append(
             Part(
                 name=name,
                 fingerprint=fingerprint,
                 rows=count,
-                bytes=files.size(f"{staged}/{name}"),
-                sha256=sha256,
+                bytes=written.size,
+                sha256=written.sha256.hexdigest(),
                 min_event_time=int(times.min()),  # type: ignore[arg-type]
                 max_event_time=int(times.max()),  # type: ignore[arg-type]
                 first_device=taken.item(0, "device"),

@@ -93,24 +93,22 @@ class WebHdfs:
         return self._try(lambda: self._written(folder, data))
 
     def fetch(self, path: str, target: BinaryIO) -> None:
-        """Write all of a file to ``target``, which can be set back. Raises `FileNotFoundError`, also when it goes meanwhile."""
-        length = self.size(path)
-        for start in range(0, length, _FETCHED):
-            self._try(partial(self._copy, path, target, start, min(_FETCHED, length - start)))
+        """Write all of a file to the beginning of ``target``.
 
-    def size(self, path: str) -> int:
-        """Bytes of a file. Raises `FileNotFoundError`."""
-        status = self._try(lambda: self._client.status(self._at(path)))
-        if status["type"] != "FILE":
-            raise FileNotFoundError(f"{self.url}/{path} is no file")
-        return int(status["length"])
+        Raises `FileNotFoundError`, also when the file is moved or another takes its place meanwhile.
+        """
+        status = self._status(path)
+        length = int(status["length"])
+        for start in range(0, length, _FETCHED):
+            self._try(partial(self._copy, path, status, target, start, min(_FETCHED, length - start)))
+        self._check_same(path, status)
 
     def make(self, folder: str) -> None:
         """Make a directory, and those above it."""
         self._try(lambda: self._client.makedirs(self._at(folder)))
 
     def open(self, path: str) -> BinaryIO:
-        return cast("BinaryIO", io.BufferedReader(_Reader(self._range, path, self.size(path)), _CHUNK))
+        return cast("BinaryIO", io.BufferedReader(_Reader(self._range, path, int(self._status(path)["length"])), _CHUNK))
 
     def rename(self, source: str, target: str, *, parents: bool = True, replace: bool = False) -> bool:
         """See `FileSystem.rename`; files are moved as well.
@@ -200,12 +198,23 @@ class WebHdfs:
 
         return self._try(read)
 
-    def _copy(self, path: str, target: BinaryIO, offset: int, length: int) -> None:
+    def _copy(self, path: str, status: dict[str, Any], target: BinaryIO, offset: int, length: int) -> None:
         target.seek(offset)
         with self._client.read(self._at(path), offset=offset, length=length, chunk_size=_COPIED) as chunks:
             target.writelines(chunks)
         if target.tell() != offset + length:
+            self._check_same(path, status)
             raise Transient(f"{path} gave {target.tell() - offset} bytes of {length} at {offset}")
+
+    def _status(self, path: str) -> dict[str, Any]:
+        status: dict[str, Any] = self._try(lambda: self._client.status(self._at(path)))
+        if status["type"] != "FILE":
+            raise FileNotFoundError(f"{self.url}/{path} is no file")
+        return status
+
+    def _check_same(self, path: str, status: dict[str, Any]) -> None:
+        if self._status(path)["fileId"] != status["fileId"]:
+            raise FileNotFoundError(f"{self.url}/{path} has been replaced")
 
     def _renamed(self, source: str, target: str, option: str) -> Any:
         # The library's own method takes no options.

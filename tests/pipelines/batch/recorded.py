@@ -21,9 +21,9 @@ Identity = tuple[str, str, int, int]
 APPENDED = 1_700_000_000_000_000
 
 
-def record(root: Path, messages: Iterable[Message], *, append: int = 100, partition: int = 0) -> None:
-    """Append messages to the journal below ``root``, a millisecond apart, behind what is there."""
-    journal = open_journal(f"files:{root}", Schemas.with_shipped())
+def record(root: Path | str, messages: Iterable[Message], *, append: int = 100, partition: int = 0) -> None:
+    """Append messages to the journal below ``root``, a directory or a URL, a millisecond apart, behind what is there."""
+    journal = open_journal(root if isinstance(root, str) else f"files:{root}", Schemas.with_shipped())
     by_topic: dict[str, list[Message]] = {}
     for message in messages:
         by_topic.setdefault(message.topic, []).append(message)
