@@ -36,6 +36,8 @@ from transforms.rules.fired import Fired
 #: Longest pause of a thread that nothing wakes, seconds.
 _IDLE_SECONDS: Final = 1.0
 _BATCH: Final = 1_000
+#: Seconds that what is to be recorded gathers for: its transactions hold up those that decide.
+_GATHER_SECONDS: Final = 0.2
 MEMORY_FILE: Final = "rules.sqlite"
 EXPIRED: Final = "expired"
 
@@ -151,6 +153,8 @@ class CommandOffice:
             return ""
 
     def _record(self) -> float:
+        if self._memory.pending(RECORD, most=1):
+            self._stopping.wait(_GATHER_SECONDS)
         while batch := self._memory.pending(RECORD, most=_BATCH):
             for sink in self._sinks:
                 for table, rows in ((COMMANDS.name, command_rows(batch)), (ALERTS.name, alert_rows(batch))):
