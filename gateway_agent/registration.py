@@ -9,6 +9,7 @@ from gateway_agent.host.application import Status
 from gateway_agent.outbox import OutboxState, wall_clock
 from gateway_agent.wiring import describe
 from schemas import rpc
+from schemas.ledger import TopicLedger
 
 
 def registration(loaded: Loaded, epoch: int, version: str, applications: Sequence[Status]) -> rpc.Register:
@@ -43,5 +44,6 @@ def heartbeat(gateway: str, outbox: OutboxState, applications: Sequence[Status])
             buffered_bytes=outbox.buffered_bytes,
             dropped=outbox.dropped,
             damaged=outbox.damaged,
+            topics=tuple(TopicLedger(one.topic, one.epoch, one.next_seq, one.accepted, one.buffered) for one in outbox.topics),
         ),
     )

@@ -12,6 +12,7 @@ _PARTS = {
     "gateway": ("gateway_agent.__main__", "agent", "run and look after a gateway agent on an edge box"),
     "master": ("master.__main__", "master", "run the gateway master"),
     "pipeline": ("pipelines.run", "all", "run a Beam pipeline over the events"),
+    "prove": ("pipelines.prove.__main__", "all", "show that no event was lost, or which"),
     "relay": ("brokers.relay", "agent", "move frames from one broker into a log"),
 }
 _HELP = "\n".join(
@@ -27,6 +28,7 @@ _HELP = "\n".join(
         "  iotcloud gateway run gateway.toml",
         "  iotcloud master --data /var/lib/iotcloud",
         "  iotcloud pipeline realtime --runner=PrismRunner --help",
+        "  iotcloud prove --gateway gateway.toml --archive archive",
         "",
         "'iotcloud PART --help' tells more.",
     ]

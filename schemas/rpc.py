@@ -12,6 +12,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from schemas.ledger import TopicLedger
+
 PATH: Final = "/rpc/gateway"
 #: The longest message either side accepts; a longer one closes the connection.
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
@@ -121,6 +123,8 @@ class OutboxStatus(msgspec.Struct, frozen=True):
     buffered_bytes: int
     dropped: int
     damaged: int
+    #: Empty from agents that did not tell it yet.
+    topics: tuple[TopicLedger, ...] = ()
 
 
 class Heartbeat(msgspec.Struct, frozen=True):

@@ -17,6 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inspect = actions.add_parser("inspect", help="what it holds; also while the agent runs")
     inspect.add_argument("--json", action="store_true")
     inspect.add_argument("--frames", type=int, default=0, metavar="N", help="the identities of the oldest N frames too")
+    ledger = actions.add_parser(
+        "ledger", help="its counters as JSON for 'iotcloud prove'; also while the agent runs, or after it died"
+    )
+    ledger.add_argument("place", type=Path, help="configuration, data directory, or the outbox's file itself")
     repair = actions.add_parser("repair", help="save what can be read into a new file; the agent must not run")
     replay = actions.add_parser("replay", help="publish what waits, in order, and let go of it; the agent must not run")
     replay.add_argument("--within", type=float, default=60.0, metavar="SECONDS")
@@ -30,15 +34,34 @@ def run(given: argparse.Namespace) -> int:
     from telemetry.logs import configure
 
     configure(level="warning")
+    if given.action == "ledger":
+        return _ledger(given.place)
     loaded = load_config(given.file)
-    path = loaded.data_dir / "outbox.sqlite"
-    if not path.exists():
-        raise ConfigurationError(f"{path}: there is no outbox", remedy="has the agent run with this configuration?")
+    path = _existing(loaded.data_dir / "outbox.sqlite")
     if given.action == "inspect":
         return _inspect(path, given)
     if given.action == "repair":
         return _repair(path, loaded.config.gateway.id)
     return _replay(loaded, given)
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise ConfigurationError(f"{path}: there is no outbox", remedy="has the agent run with this configuration?")
+    return path
+
+
+def _ledger(place: Path) -> int:
+    import msgspec
+
+    from gateway_agent.config import load_config
+    from gateway_agent.outbox.account import account_of
+
+    if place.suffix == ".toml":
+        place = load_config(place).data_dir
+    path = _existing(place / "outbox.sqlite" if place.is_dir() else place)
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(account_of(path)), indent=1).decode() + "\n")
+    return 0
 
 
 def _inspect(path: Path, given: argparse.Namespace) -> int:
