@@ -56,6 +56,10 @@ class Layout:
         return self.out / "gateway.toml"
 
     @property
+    def outbox(self) -> Path:
+        return self.out / "gateway" / "outbox.sqlite"
+
+    @property
     def gateway_url(self) -> Path:
         return self.out / "gateway.url"
 

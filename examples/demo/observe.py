@@ -12,6 +12,7 @@ from typing import Any
 
 from examples.demo.expected import Statistics, Window
 from examples.demo.layout import Layout
+from gateway_agent.outbox.inspect import inspect_outbox
 
 _PATIENCE = 2.0
 
@@ -93,6 +94,19 @@ def topic_counts(gateway: Mapping[str, Any]) -> dict[str, TopicCounts]:
     return {
         topic: TopicCounts(found["accepted"], found["published"], found["buffered"]) for topic, found in gateway["topics"].items()
     }
+
+
+def outbox_counts(layout: Layout) -> dict[str, TopicCounts]:
+    """What the outbox holds on disk, also when no gateway runs."""
+    return {
+        topic["topic"]: TopicCounts(topic["accepted"], topic["published"], topic["buffered_events"])
+        for topic in inspect_outbox(layout.outbox)["topics"]
+    }
+
+
+def rejected(gateway: Mapping[str, Any] | None) -> int:
+    """Readings that no application could make an event of."""
+    return sum(entry["rejected"] for entry in gateway["applications"]) if gateway else 0
 
 
 def application(gateway: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -19,10 +19,13 @@ from examples.demo.expected import readings
 from examples.demo.layout import CAPTURE, Layout, write_configuration
 from examples.demo.observe import (
     Snapshot,
+    TopicCounts,
     application,
     gateway_status,
+    outbox_counts,
     pipeline_status,
     pipeline_url,
+    rejected,
     snapshot,
     topic_counts,
 )
@@ -35,7 +38,9 @@ _LOOK = 0.25
 _START = 60.0
 _STOP = 60.0
 _COMMANDS = 60.0
-_LAST_PASS = 120.0
+#: Closing windows ends with their rows in the database, which may have to be waited for.
+_DRAIN = 180.0
+_LAST_PASS = 300.0
 #: Nothing new for so long after the recordings have ended: the serial line has been read to its end.
 _STILL = 2.0
 #: Nothing at all for so long while there should be something.
@@ -87,12 +92,11 @@ class Demonstration:
             self._start_pipeline()
             self._replay()
             self._close()
-            status = self._stop_gateway()
+            counts = self._stop_gateway()
             self._last_pass()
-            rejected = sum(entry["rejected"] for entry in status["applications"])
             self._commands = commands(self._database, self._layout)
             found = batch(self._layout, self._stores, self._database, self._tell)
-            told = Told(topic_counts(status), rejected, self._commands, found)
+            told = Told(counts, rejected(self._gateway), self._commands, found)
             proof = prove(self._request.recording, self._stores, self._database, told)
             restarts = {name: process.restarts for name, process in self._processes.items()}
             document = summary(
@@ -194,7 +198,7 @@ class Demonstration:
         """Stop the pipeline, which closes its windows; then wait for the commands that this may have caused."""
         self._phase = "closing windows"
         self._look()
-        while self._processes["pipeline"].stop(deadline=_STOP) != 0:
+        while self._processes["pipeline"].stop(deadline=_DRAIN) != 0:
             # It died before it had closed its windows. The one after it does, while the gateway can still take commands.
             self._processes["pipeline"].start_again()
             self._replay()
@@ -205,31 +209,33 @@ class Demonstration:
             if all(command.state in FINAL for command in self._commands):
                 return
 
-    def _stop_gateway(self) -> dict[str, Any]:
-        """Its status once everything is published; then it is stopped."""
+    def _stop_gateway(self) -> dict[str, TopicCounts]:
+        """The last counts of its outbox, with everything published."""
         self._phase = "stopping the gateway"
-        status: dict[str, Any] = {}
 
         def published() -> bool:
-            found, _ = self._look()
-            if found is not None:
-                status.update(found)
-            return bool(found) and not any(counts.buffered for counts in topic_counts(status).values())
+            gateway, _ = self._look()
+            return gateway is not None and not any(counts.buffered for counts in topic_counts(gateway).values())
 
         self._until(published, "everything is published")
         self._processes["gateway"].stop(deadline=_STOP)
-        return status
+        # What the fan said while it was stopped.
+        command = [sys.executable, "-m", "gateway_agent", "outbox", "replay", str(self._layout.gateway)]
+        self._run_once("gateway", "publishing what was left", command, deadline=_LAST_PASS)
+        return outbox_counts(self._layout)
 
     def _last_pass(self) -> None:
         """What the fan said after the pipeline had stopped: the job resumes where it was, reads to the end, and closes."""
         self._phase = "reading the rest"
         self._look()
         command = [sys.executable, *self._pipeline_command("--until-end")]
-        log = self._layout.logs / "pipeline.log"
-        name = "the last pass of the pipeline"
-        status = run_once(name, command, log=log, environment=self._environment, deadline=_LAST_PASS)
+        self._run_once("pipeline", "the last pass of the pipeline", command, deadline=_LAST_PASS)
+
+    def _run_once(self, process: str, what: str, command: Sequence[str], *, deadline: float) -> None:
+        log = self._layout.logs / f"{process}.log"
+        status = run_once(what, command, log=log, environment=self._environment, deadline=deadline)
         if status:
-            raise ProcessFailed(f"the last pass of the pipeline ended with {status}", remedy=f"see {self._layout.logs}")
+            raise ProcessFailed(f"{what} ended with {status}", remedy=f"see {log}")
 
     def _look(self) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
         """Check the processes, show where things stand, and wait a moment."""
