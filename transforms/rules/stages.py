@@ -79,13 +79,16 @@ def _judge(matched: Any, rules: tuple[Rule, ...], memory: OpenMemory | None, sha
     """Only the steps that some rule needs; at least one, so that there is something to give."""
     steps: dict[str, Any] = {AS_THEY_COME: _AsTheyCome, IN_ORDER: _InOrder, ABSENCE: _Absence}
     needed = {_step_of(rule) for rule in rules} or {AS_THEY_COME}
-    outputs = [
-        matched[tag]
-        | f"{step.__name__[1:]}Keys" >> beam.Map(_itself).with_output_types(tuple[str, bytes])
-        | step.__name__[1:] >> beam.ParDo(step(rules, memory, shards, clock))
-        for tag, step in steps.items()
-        if tag in needed
-    ]
+    outputs = []
+    for tag in sorted(needed):
+        step = steps[tag]
+        keyed = matched[tag] | f"{step.__name__[1:]}Keys" >> beam.Map(_itself).with_output_types(tuple[str, bytes])
+        if tag == ABSENCE and memory is not None:
+            # Of what was silent when an earlier life of the job ended, nothing need ever come again.
+            keys = [(f"{rule.name}|{shard}", b"") for rule in rules if rule.absent for shard in range(shards)]
+            woken = matched[tag].pipeline | "Silent" >> beam.Create(keys, reshuffle=False).with_output_types(tuple[str, bytes])
+            keyed = (keyed, woken) | "OrSilent" >> beam.Flatten()
+        outputs.append(keyed | step.__name__[1:] >> beam.ParDo(step(rules, memory, shards, clock)))
     return outputs[0] if len(outputs) == 1 else tuple(outputs) | "Fired" >> beam.Flatten()
 
 
@@ -225,6 +228,9 @@ class _Absence(_Step):
     ) -> Iterator[Fired]:
         key, data = element
         rule, book = self.rule(key), self.open(key, state)
+        if not data:
+            self._arm(rule, book, armed, due, at_least=time.micros)
+            return
         outcome = book.seen(rule, unpack(data).select(*SERIES, "first", "last").iter_rows(), now=self._clock())
         newest_time = max(book.judged, newest(data))
         if newest_time - book.judged >= rule.absent // 4:
