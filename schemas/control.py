@@ -13,6 +13,7 @@ import fastavro.schema
 
 from schemas.errors import FrameError
 from schemas.fingerprint import MAGIC, PREFIX_BYTES, fingerprint
+from schemas.header import overlong
 from schemas.registry import shipped_text
 
 
@@ -69,6 +70,8 @@ def decode_control(frame: bytes) -> Control:
         raise FrameError(f"a damaged {kind.__name__}: {error!r}") from error
     if stream.tell() != len(frame) or len(records) != 1:
         raise FrameError(f"{kind.__name__}: expected one record and nothing after it")
+    if problem := overlong(records):
+        raise FrameError(f"{kind.__name__}: {problem}")
     return kind(**records[0])
 
 

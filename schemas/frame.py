@@ -16,7 +16,7 @@ import fastavro
 
 from schemas.errors import FrameError, SchemaError
 from schemas.fingerprint import MAGIC, PREFIX_BYTES
-from schemas.header import HEADER_NAMES
+from schemas.header import HEADER_NAMES, overlong
 from schemas.registry import EventSchema, Schemas
 from schemas.varint import decode_long, decode_string, encode_long, encode_string
 
@@ -56,6 +56,8 @@ def encode_agent_fields(gateway: str, epoch: int, seq: int, gateway_time: int) -
 
 def encode_tail(schema: EventSchema, event: Mapping[str, Any]) -> bytes:
     """Encode device, channel, event_time and the measurements. Raises `SchemaError` when they do not fit."""
+    if problem := overlong([event]):
+        raise SchemaError(f"{schema.name}: {problem}")
     out = io.BytesIO()
     try:
         fastavro.schemaless_writer(out, schema.tail, event, strict=True)
@@ -73,6 +75,8 @@ def encode_frame(schema: EventSchema, events: Iterable[Mapping[str, Any]]) -> by
     """Encode whole events, header included. Raises `SchemaError`."""
     items = []
     for event in events:
+        if problem := overlong([event]):
+            raise SchemaError(f"{schema.name}: {problem}")
         out = io.BytesIO()
         try:
             fastavro.schemaless_writer(out, schema.parsed, event, strict=True)
@@ -131,7 +135,8 @@ def decode_frame(frame: bytes, schemas: Schemas, *, reader: EventSchema | None =
 
     Times come as aware datetimes in UTC. With ``reader`` the events are resolved to that schema.
     Raises `FrameError` with the reason when the bytes are truncated, damaged, of an unknown
-    fingerprint, followed by others, or do not hold consecutive events of one gateway and epoch.
+    fingerprint, followed by others, or do not hold consecutive events of one gateway and epoch, with names of a length that
+    can be stored (`schemas.header.MAX_NAME_BYTES`).
     """
     schema = schemas[frame_fingerprint(frame)]
     stream = io.BytesIO(frame)
@@ -144,6 +149,8 @@ def decode_frame(frame: bytes, schemas: Schemas, *, reader: EventSchema | None =
         raise FrameError(f"{schema.name}: {len(frame) - stream.tell()} bytes after the end of the array")
     _check_consecutive(events)
     _check_ints(schema, events)
+    if problem := overlong(events):
+        raise FrameError(f"{schema.name}: {problem}")
     return Frame(schema, events)
 
 

@@ -178,7 +178,7 @@ def _checked(field: Field, array: Any) -> Any:
 
 
 def _sound(plan: Plan, arrays: Sequence[Any], starts: Ints, counts: Ints, lengths: Ints) -> Flags:
-    """Which frames hold consecutive events of one gateway and epoch, times that exist, and not a byte more."""
+    """Which frames hold consecutive events of one gateway and epoch, times that exist, names that fit, and not a byte more."""
     columns = {field.name: array for field, array in zip(plan.fields, arrays, strict=True)}
     epoch, seq = _longs(columns["epoch"]), _longs(columns["seq"])
     follows = np.ones(len(seq), np.bool_)
@@ -191,6 +191,8 @@ def _sound(plan: Plan, arrays: Sequence[Any], starts: Ints, counts: Ints, length
         if field.kind == "int":
             # What takes five bytes may have been cut to 32 bits from more: the reference knows.
             follows &= size < _LONGEST_INT + field.nullable
+        if field.longest is not None:
+            follows &= size <= field.longest + _varint_bytes(np.array([field.longest * 2]))
         if field.bounds is not None:
             follows &= _within(columns[field.name], field.bounds)
     header = PREFIX_BYTES + _varint_bytes(counts * 2) + 1

@@ -14,7 +14,7 @@ from typing import Any, Final
 import fastavro
 import polars as pl
 
-from schemas.header import HEADER_NAMES
+from schemas.header import HEADER_NAMES, MAX_NAME_BYTES
 from schemas.registry import EventSchema
 
 HEADER_TYPES: Final[dict[str, pl.DataType]] = {
@@ -60,6 +60,8 @@ class Field:
     nullable: bool = False
     #: Least and greatest value the reference can read, where there is such a limit.
     bounds: tuple[int, int] | None = None
+    #: Most bytes of a text, where there is such a limit.
+    longest: int | None = None
     #: Whether values can be decoded in columns at all.
     columnar: bool = True
 
@@ -67,7 +69,9 @@ class Field:
 def fields_of(schema: EventSchema) -> tuple[Field, ...]:
     """The columns of a schema: the header, then the measurements, in their order."""
     header = [
-        Field(name, HEADER_TYPES[name], "string" if HEADER_TYPES[name] == pl.String else "long", bounds=_header_bounds(name))
+        Field(name, dtype, "string", longest=MAX_NAME_BYTES)
+        if (dtype := HEADER_TYPES[name]) == pl.String
+        else Field(name, dtype, "long", bounds=_header_bounds(name))
         for name in HEADER_NAMES
     ]
     return (*header, *(_field(field["name"], field["type"]) for field in schema.record["fields"][len(HEADER_NAMES) :]))

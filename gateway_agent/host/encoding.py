@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from schemas.errors import SchemaError
 from schemas.frame import encode_tail
-from schemas.header import HEADER_NAMES
+from schemas.header import HEADER_NAMES, overlong
 from schemas.registry import EventSchema
 from schemas.varint import encode_long, encode_string
 
@@ -66,6 +66,8 @@ def event_encoder(schema: EventSchema, channel: str) -> Encoder:
         if head is None:
             if not isinstance(device, str) or not device:
                 raise SchemaError(f"channel {channel!r}: {device!r} is no name of a device")
+            if problem := overlong([{"device": device, "channel": channel}]):
+                raise SchemaError(f"channel {channel!r}: {problem}")
             if len(heads) >= _MAX_DEVICES:
                 heads.clear()
             head = heads[device] = encode_string(device) + end

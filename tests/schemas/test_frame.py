@@ -26,6 +26,7 @@ from schemas.frame import (
     identity,
     peek,
 )
+from schemas.header import MAX_NAME_BYTES
 from schemas.registry import EventSchema, Schemas, shipped
 from schemas.varint import encode_long
 from tests.schemas.events import EPOCH, frames_of_events, header, longs, names
@@ -160,6 +161,18 @@ def test_events_that_are_not_consecutive_are_refused(change: dict[str, Any]) -> 
     events = [{**header(0), "value": 0.5}, {**header(1), "value": 0.5, **change}]
     with pytest.raises(FrameError, match="event 1 is"):
         decode_frame(encode_frame(READING, events), SCHEMAS)
+
+
+@pytest.mark.parametrize("name", ["gateway", "device", "channel"])
+def test_names_too_long_for_the_keys_of_stores_are_neither_written_nor_read(name: str) -> None:
+    longest = {**header(0), "value": 0.5, name: "é" * (MAX_NAME_BYTES // 2) + "e"}
+    frame = encode_frame(READING, [longest])
+    assert decoded(frame).events[0][name] == longest[name]
+    longer = {**longest, name: longest[name] + "e"}
+    with pytest.raises(SchemaError, match=f"name of its {name} has 256 bytes"):
+        encode_frame(READING, [longer])
+    with pytest.raises(FrameError, match=f"name of its {name} has 256 bytes"):
+        decoded(assemble(READING, [encoded(READING, longer)]))
 
 
 @pytest.mark.parametrize("missing", ["value", "device", "gateway"])

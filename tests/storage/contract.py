@@ -5,6 +5,8 @@ The guarantees are those of `storage.contract.Sink`.
 
 from __future__ import annotations
 
+import random
+import string
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,8 @@ import polars as pl
 import pytest
 
 from schemas.errors import ConfigurationError
+from schemas.header import MAX_NAME_BYTES
+from schemas.topics import MAX_LENGTH
 from storage import Sink, open_sink
 from storage.tables import TABLES
 from tests.storage.rows import START, aggregates, gaps, latest, sessions
@@ -111,6 +115,24 @@ class SinkContract:
             sink.write("sessions", rows)
         assert self.spans(url) == [("d", 0, 30), ("d", 45, 60)]
         assert {row["count"] for row in self.rows(url, "sessions")} == {3}
+
+    def test_the_longest_names_there_may_be_are_keys(self, url: str, sink: Sink) -> None:
+        chance = random.Random(1)  # what repeats itself some stores keep as less
+
+        def name() -> str:
+            return "".join(chance.choices(string.ascii_letters + string.digits, k=MAX_NAME_BYTES))
+
+        names = {"device": name(), "channel": name()}
+        written = {
+            "aggregates": aggregates(1),
+            "sessions": sessions((0, 10)),
+            "latest": latest("d", 1, 1.0),
+            "gaps": gaps((1, 5, "open"), gateway=name()).with_columns(pl.lit("t" * MAX_LENGTH).alias("topic")),
+        }
+        for table, rows in written.items():
+            long = rows.with_columns(pl.lit(text).alias(column) for column, text in names.items() if column in rows.columns)
+            sink.write(table, long)
+            assert self.rows(url, table) == TABLES[table].conform(long).to_dicts()
 
     def spans(self, url: str) -> list[tuple[str, int, int]]:
         rows = self.rows(url, "sessions")

@@ -16,8 +16,9 @@ from schemas.control import Dropped, EpochStart, decode_control, encode_control,
 from schemas.errors import FrameError
 from schemas.fingerprint import PREFIX_BYTES
 from schemas.frame import assemble, decode_frame, encode_frame
+from schemas.header import MAX_NAME_BYTES
 from schemas.registry import Schemas, event_schema
-from schemas.varint import encode_long
+from schemas.varint import encode_long, encode_string
 from tests.transforms.frames import (
     HEADER_FIELDS,
     MANY,
@@ -136,6 +137,16 @@ def test_a_length_that_swallows_the_next_event_is_refused() -> None:
     good = items(READING, [reading(0), reading(1)])
     longer_device = good[0].replace(encode_long(len("dev")) + b"dev", encode_long(len("dev") + 1) + b"dev")
     agree([assemble(READING, [longer_device, good[1]]), assemble(READING, good)])
+
+
+def test_names_too_long_for_the_keys_of_stores_are_refused_whole() -> None:
+    short, longest = reading(0), {**reading(1), "device": "d" * MAX_NAME_BYTES}
+    longer = items(READING, [longest])[0].replace(encode_string(longest["device"]), encode_string(longest["device"] + "d"))
+    frames = [encode_frame(READING, [short, longest]), assemble(READING, [*items(READING, [short]), longer])]
+    agree(frames)
+    assert [place for place, _ in Decoder(SCHEMAS).decode(frames).dead] == [1]
+    control = encode_control(Dropped("g" * (MAX_NAME_BYTES + 1), 1, 0, 4, "outbox-full"))
+    assert "name of its gateway" in Decoder(SCHEMAS).decode([control]).dead[0][1]
 
 
 def test_a_count_that_cannot_be_true_takes_no_memory() -> None:

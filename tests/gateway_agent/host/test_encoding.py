@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway_agent.host.encoding import event_encoder, microseconds
 from schemas.errors import SchemaError
 from schemas.frame import encode_tail
-from schemas.header import HEADER
+from schemas.header import HEADER, MAX_NAME_BYTES
 from schemas.registry import EventSchema, event_schema, shipped
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -92,9 +92,11 @@ def test_a_field_with_a_default_may_be_left_out() -> None:
     assert encode("d", 1, {"value": 1.0}) == encode("d", 1, {"value": 1.0, "unit": "K"})
 
 
-@pytest.mark.parametrize("device", ["", None, 7])
-def test_a_device_has_a_name(device: Any) -> None:
-    with pytest.raises(SchemaError, match="no name of a device"):
+@pytest.mark.parametrize(
+    ("device", "problem"), [*((name, "no name of a device") for name in ("", None, 7)), ("d" * (MAX_NAME_BYTES + 1), "256 bytes")]
+)
+def test_a_device_has_a_name_that_can_be_stored(device: Any, problem: str) -> None:
+    with pytest.raises(SchemaError, match=problem):
         event_encoder(shipped("Reading"), "c")(device, 1, {"value": 1.0})
 
 

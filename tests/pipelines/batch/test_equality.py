@@ -62,7 +62,7 @@ gap = "3s"
 longest = "2m"
 """
 #: What says when and by which way a row was written, not what is in it.
-WRITTEN: Final = ("pane", "updated_at")
+WRITTEN: Final = ("pane", "updated_at", "time")
 #: Seconds that windows of the first version last, and the second has no more.
 FORMER: Final = 30
 
