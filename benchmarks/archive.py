@@ -1,8 +1,9 @@
 """How many events a second does one core archive, and how many bytes does an event take?
 
-Ours copies the items of frames into container blocks. Beside it what is usual: decode every event and encode it again, with
-fastavro alone and with Beam's WriteToAvro. All write the same events; contestants take turns, each run a process of its own.
-Rates are per second of processor time, of all threads.
+The journal copies the items of frames into container blocks; ``compact`` reads it, and sorts events by hour without encoding
+them again. Beside them what is usual: decode every event and encode it again, with fastavro alone and with Beam's WriteToAvro.
+All write the same kind of events; contestants take turns, each run a process of its own. Rates are per second of processor
+time, of all threads.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ _ROOT: Final = Path(__file__).parent.parent
 _PER_FRAME: Final = 100
 _FRAMES_PER_APPEND: Final = 2_000
 CODECS: Final = ("null", "deflate", "zstandard")
-JOURNAL, FASTAVRO, BEAM = "journal", "fastavro, decoded and encoded", "Beam WriteToAvro"
+JOURNAL, COMPACT, FASTAVRO, BEAM = "journal", "compact", "fastavro, decoded and encoded", "Beam WriteToAvro"
+#: What ``compact`` writes; its Avro is deflate.
+FORMATS: Final = ("avro", "parquet")
 #: As many times the usual as the journal is to be at least.
 _WANTED: Final = 8.0
 
@@ -35,8 +38,8 @@ _WANTED: Final = 8.0
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.archive", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer events and rounds")
-    parser.add_argument("--contestant", choices=[JOURNAL, FASTAVRO, BEAM], help=argparse.SUPPRESS)
-    parser.add_argument("--codec", choices=CODECS, help=argparse.SUPPRESS)
+    parser.add_argument("--contestant", choices=[JOURNAL, COMPACT, FASTAVRO, BEAM], help=argparse.SUPPRESS)
+    parser.add_argument("--codec", choices=[*CODECS, *FORMATS], help=argparse.SUPPRESS)
     parser.add_argument("--events", type=int, default=0, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.contestant:
@@ -51,6 +54,8 @@ def _compare(*, rounds: int, scale: int) -> int:
     for codec in ("null", "deflate"):
         contestants[f"{FASTAVRO}, {codec}"] = partial(_process, FASTAVRO, codec, 400_000 * scale, sizes)
         contestants[f"{BEAM}, {codec}"] = partial(_process, BEAM, codec, 100_000 * scale, sizes)
+    for form in FORMATS:
+        contestants[f"{COMPACT}, {form}"] = partial(_process, COMPACT, form, 250_000 * scale, sizes)
     measured = interleaved(contestants, rounds=rounds)
     medians = {name: one.median for name, one in measured.items()}
     ratios = {
@@ -69,6 +74,8 @@ def _compare(*, rounds: int, scale: int) -> int:
 
 def run(contestant: str, codec: str, events: int) -> tuple[float, float]:
     """Events per second of processor time, and bytes of an event on disk."""
+    if contestant == COMPACT:
+        return _compact(codec, events)
     frames = made_frames(min(events // _PER_FRAME, _FRAMES_PER_APPEND))
     repeats = max(1, events // (len(frames) * _PER_FRAME))
     write = {JOURNAL: _journal, FASTAVRO: _fastavro, BEAM: _beam}[contestant]
@@ -123,6 +130,23 @@ def _journal(directory: Path, frames: Sequence[bytes], repeats: int, codec: str)
     for _ in range(repeats):
         records = [(position + place, position, "gateway-1", frame) for place, frame in enumerate(frames)]
         position = journal.append("site.app.temperature", 0, records, first=position)
+
+
+def _compact(form: str, events: int) -> tuple[float, float]:
+    """As `run`. Every event is another one, for ``compact`` keeps each once; the journal is made before."""
+    from pipelines.run import main as run_pipeline
+
+    with tempfile.TemporaryDirectory() as directory:
+        elapsed = 0.0
+        for name, count in (("before", 2), ("measured", events // _PER_FRAME)):
+            place = _new(directory, name)
+            _journal(place, made_frames(count), 1, "deflate")
+            started = time.process_time()
+            if run_pipeline(["compact", "--archive", str(place), "--format", form]):
+                raise RuntimeError("compact failed")
+            elapsed = time.process_time() - started
+        size = sum(path.stat().st_size for path in place.rglob(f"events/**/part-*.{form}"))
+    return events / elapsed, size / events
 
 
 def _fastavro(directory: Path, frames: Sequence[bytes], repeats: int, codec: str) -> None:
