@@ -98,7 +98,7 @@ def _compare(case: Case, folder: Path, *, quick: bool) -> dict[str, Any]:
 
     same = run(CLASSIC, case.small)["digest"] == run(OURS, case.small)["digest"]
     measured = interleaved(
-        {CLASSIC: partial(rate, CLASSIC, case.small), OURS: partial(rate, OURS, large)}, rounds=1 if quick else 5
+        {CLASSIC: partial(rate, CLASSIC, case.small), OURS: partial(rate, OURS, large)}, rounds=1 if quick else 3
     )
     return {
         "case": case.name,
