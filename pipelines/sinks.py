@@ -60,7 +60,7 @@ class WriteRows(beam.DoFn):
             return
         rows = pl.concat(self._kept, how="diagonal_relaxed") if len(self._kept) > 1 else self._kept[0]
         self._clear()
-        rows = last_of_each(with_others(rows, self._table), self._table)
+        rows = table_named(self._table).standing(with_others(rows, self._table))
         write_rows(self._urls, self._table, rows)
         session.counts.add(f"rows_{self._table}", len(rows))
 
@@ -85,15 +85,6 @@ def write_rows(urls: Iterable[str], table: str, rows: pl.DataFrame) -> None:
         for other in failed[1:]:
             failed[0].add_note(str(other))
         raise failed[0]
-
-
-def last_of_each(rows: pl.DataFrame, table: str) -> pl.DataFrame:
-    """Of several rows of one key the one that will stand in ``table`` in the end; all, where rows of other keys matter."""
-    known = table_named(table)
-    if known.merge in ("ranges", "spans") or len(rows) < 2:
-        return rows
-    ordered = rows.sort(known.newer, maintain_order=True) if known.merge == "newer" else rows
-    return ordered.unique(known.key, keep="last", maintain_order=True)
 
 
 class Write(beam.PTransform):

@@ -34,12 +34,10 @@ def overlong(events: Iterable[Mapping[str, Any]]) -> str:
     found = {(name, event.get(name)) for event in events for name in ("gateway", "device", "channel")}
     for name, value in sorted(found, key=str):
         # Characters take four bytes at most: most names need not be encoded to be known short.
-        if (
-            isinstance(value, str)
-            and 4 * len(value) > MAX_NAME_BYTES
-            and (size := len(value.encode(errors="surrogatepass"))) > MAX_NAME_BYTES
-        ):
-            return f"the name of its {name} has {size} bytes, {MAX_NAME_BYTES} are the most"
+        if isinstance(value, str) and 4 * len(value) > MAX_NAME_BYTES:
+            size = len(value.encode(errors="surrogatepass"))
+            if size > MAX_NAME_BYTES:
+                return f"the name of its {name} has {size} bytes, {MAX_NAME_BYTES} are the most"
     return ""
 
 

@@ -79,6 +79,13 @@ class Table:
                 raise ConfigurationError(f"rows for {self.name!r}: column {column.name!r} holds null")
         return conformed
 
+    def standing(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Of several of ``rows`` of one key the one that stands in the end; all, where rows of other keys matter too."""
+        if self.merge in ("ranges", "spans"):
+            return rows
+        ordered = rows.sort(self.newer, maintain_order=True) if self.newer else rows
+        return ordered.unique(self.key, keep="last", maintain_order=True)
+
 
 def _columns(text: str) -> tuple[Column, ...]:
     """Columns written as ``name kind`` or ``name kind?`` (nullable), separated by commas."""

@@ -29,11 +29,8 @@ Request = list[Write]
 
 def conformed(layout: Layout, rows: pl.DataFrame) -> pl.DataFrame:
     """Rows with the columns of the layout; of several of a key the one that stands; those of a partition together."""
-    spec = layout.table
     rows = rows.fill_nan(None).with_columns(item.expression.alias(item.name) for item in layout.derived)
-    if spec.newer:
-        rows = rows.sort(spec.newer, maintain_order=True)
-    return rows.unique(spec.key, keep="last", maintain_order=True).sort(layout.key)
+    return layout.table.standing(rows).sort(layout.key)
 
 
 def requests(layout: Layout, rows: pl.DataFrame, clock: Any, ttl: int) -> Iterator[Request]:

@@ -52,9 +52,7 @@ class PostgresqlDatabase(Database):
 
     def upsert(self, connection: sa.Connection, spec: Table, rows: pl.DataFrame) -> None:
         # One statement may not meet a key twice.
-        if spec.newer:
-            rows = rows.sort(spec.newer, maintain_order=True)
-        rows = rows.unique(spec.key, keep="last", maintain_order=True).sort(spec.key)
+        rows = spec.standing(rows).sort(spec.key)
         size = max(1, min(_BATCH, _BATCH * _BATCH_BYTES // max(1, int(rows.estimated_size()))))
         for batch in rows.iter_slices(size):
             columns = tuple(batch.get_column(name).to_list() for name in spec.names)
