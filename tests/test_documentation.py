@@ -34,7 +34,7 @@ def test_tests_and_files_named_by_a_page_exist(page: Path) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("part", ["gateway", "master", "pipeline", "relay"])
+@pytest.mark.parametrize("part", ["gateway", "master", "pipeline", "prove", "relay"])
 def test_every_part_of_the_command_line_explains_itself(part: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "iotcloud", part, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False

@@ -72,10 +72,8 @@ def prove(options: argparse.Namespace) -> Report:
     shelf.close()
     asked = {topic for _, topics in sources for topic in topics}
     rows, uncounted = _rows(shelf, ledgers, options, asked)
-    if not rows:
-        raise ConfigurationError(
-            "there is nothing to prove", remedy="name an archive that holds events, or gateways that have any"
-        )
+    if not rows and not ledgers:
+        raise ConfigurationError("there is nothing to prove", remedy="name an archive that holds events, or a gateway")
     return Report(rows, options.final, problems, [*remarks, *_remarks(shelf, uncounted)])
 
 

@@ -112,6 +112,8 @@ def _sentence(report: Report, totals: dict[str, int]) -> str:
         return f"{accepted}, {totals['unexplained']:,} of them unexplained"
     if report.status == UNDECIDED:
         return f"{accepted}, none of them missing as far as was looked; not all could be decided"
+    if any(row.open_ended for row in report.rows):
+        return f"{accepted} at least (≥: nobody has said how many), every one of them accounted for"
     return f"{accepted}, every one of them accounted for"
 
 

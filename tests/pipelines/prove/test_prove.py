@@ -97,6 +97,12 @@ def test_everything_is_accounted_for(system: System) -> None:
         assert system.prove(gateway=place)[1]["rows"] == found["rows"]
 
 
+def test_a_gateway_that_has_accepted_nothing_has_lost_nothing(system: System) -> None:
+    system.accept(0)
+    status, found = system.prove()
+    assert (status, found["rows"], found["totals"]["accepted"]) == (0, [], 0)
+
+
 def test_what_is_gone_from_the_archive_is_named_by_sequence(system: System) -> None:
     epoch = system.accept(6)
     system.archive()
