@@ -12,7 +12,7 @@ from typing import Any
 
 from examples.demo.databases import Database, opened
 from examples.demo.layout import Layout
-from examples.demo.processes import ProcessFailed, run_once
+from examples.demo.processes import ProcessFailed, run_once, tail
 from examples.demo.results import different, windows
 from examples.demo.stores import Stores
 
@@ -60,7 +60,7 @@ class _Jobs:
             self.restarts += 1
         self.seconds[job] = round(time.monotonic() - began, 1)
         if status not in accepted:
-            raise ProcessFailed(f"{job} ended with {status}", remedy=f"see {log}")
+            raise ProcessFailed(f"{job} ended with {status}: {tail(log)}", remedy=f"see {log}")
 
 
 def batch(layout: Layout, stores: Stores, database: Database, tell: Callable[[str], None]) -> Batch:

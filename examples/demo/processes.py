@@ -70,8 +70,7 @@ class Process:
             raise ProcessFailed(f"{self.name} died {self._deaths} times in a row: {self.tail()}", remedy=f"see {self.log}")
 
     def tail(self) -> str:
-        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        return lines[-1][:500] if lines else "it wrote nothing"
+        return tail(self.log)
 
     def stop(self, *, deadline: float) -> int:
         """Ask it to stop (SIGTERM) and return its exit status. Raises `ProcessFailed` after ``deadline`` seconds."""
@@ -157,6 +156,12 @@ def run_once(
         if process.poll() is None:
             process.kill()
             process.wait(timeout=10)
+
+
+def tail(log: Path) -> str:
+    """What a process said last."""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1][:500] if lines else "it wrote nothing"
 
 
 def _die_with_parent() -> None:

@@ -29,7 +29,7 @@ from examples.demo.observe import (
     snapshot,
     topic_counts,
 )
-from examples.demo.processes import Process, ProcessFailed, run_once
+from examples.demo.processes import Process, ProcessFailed, run_once, tail
 from examples.demo.proof import Proof, Told, prove, summary
 from examples.demo.results import Newest
 from examples.demo.stores import LOCAL, SQLITE
@@ -235,7 +235,7 @@ class Demonstration:
         log = self._layout.logs / f"{process}.log"
         status = run_once(what, command, log=log, environment=self._environment, deadline=deadline)
         if status:
-            raise ProcessFailed(f"{what} ended with {status}", remedy=f"see {log}")
+            raise ProcessFailed(f"{what} ended with {status}: {tail(log)}", remedy=f"see {log}")
 
     def _look(self) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
         """Check the processes, show where things stand, and wait a moment."""
