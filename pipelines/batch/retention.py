@@ -54,5 +54,6 @@ def main(arguments: Sequence[str]) -> int:
         for hour in old:
             job.check()
             files.remove(hour.path)
+        files.recover()
     sys.stdout.write(f"{len(old)} hours with {rows} events before {text_of(limit)} were taken away\n")
     return 0

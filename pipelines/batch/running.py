@@ -19,6 +19,7 @@ from pipelines.batch.progress import BatchProgress, Interrupted, progress_of
 from pipelines.runners.prism import EXPERIMENTS, find_prism, running_prism
 from pipelines.running import JobFailed, quiet_workers
 from pipelines.signals import Signals
+from schemas.errors import IoTCloudError
 
 _LOOK_SECONDS: Final = 0.05
 #: How long functions that run may take to notice that they shall stop.
@@ -69,7 +70,8 @@ class BatchJob:
                 break
         self.check()
         if work.error is not None:
-            raise JobFailed(f"the job failed: {_reason(work.error)}", remedy="run it again: nothing is half done") from work.error
+            remedies = [*_remedies(work.error), "run it again: nothing is half done"]
+            raise JobFailed(f"the job failed: {_reason(work.error)}", remedy="; then ".join(remedies)) from work.error
         if self._bar and task is not None:
             self._bar.update(task, completed=total)
 
@@ -134,6 +136,15 @@ def _reason(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     known = [line for line in lines if "storage.errors." in line or "schemas.errors." in line]
     return (known or lines or [repr(error)])[0 if known else -1]
+
+
+def _remedies(error: BaseException | None) -> list[str]:
+    """What to do about an error, as it said before Beam made another one of it; none where that is not known."""
+    while error is not None:
+        if isinstance(error, IoTCloudError) and error.remedy:
+            return [error.remedy]
+        error = error.__context__
+    return []
 
 
 __all__ = ["BatchJob", "Interrupted", "batch_job"]

@@ -20,12 +20,16 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from typing import BinaryIO, Final, cast
 
+from schemas.errors import ConfigurationError
 from storage.errors import StoreFull, StoreUnavailable
 from storage.events.lease import Lease, holds
 from storage.files.local import NO_ROOM
 from storage.files.opening import open_hdfs
 from storage.files.webhdfs import WebHdfs
+from storage.files.webhdfs_client import WebHdfsOptions
 
+#: Seconds; a shorter one is lost when the NameNode is busy.
+_SHORTEST_LEASE: Final = 1.0
 _LOCK: Final = "events/.lock"
 _STAGING: Final = "events/.staging"
 #: In the place of a job: under its own path what it is about to swap, and what it removes.
@@ -46,7 +50,10 @@ class HdfsFiles:
         """``key`` is that of the job, which may be in another process, that is `alone`. Raises `ConfigurationError`."""
         self._address = url
         self._key = key
-        self._system = _system(url)
+        self._system, options = _connection(url)
+        self._lease = options.lease
+        if self._lease < _SHORTEST_LEASE:
+            raise ConfigurationError(f"{self.url}: the lease of {self._lease:g} s is too short", remedy="a minute is usual")
 
     @property
     def url(self) -> str:
@@ -108,15 +115,18 @@ class HdfsFiles:
         self._system.make(place)
         self._check()
         for old in (path, *self._asides(path)):
-            with suppress(FileNotFoundError):
+            try:
                 self._system.rename(old, f"{place}/{posixpath.basename(old)}", parents=False)
+            except FileNotFoundError:
+                # Nothing was there, or the place is not any more.
+                self._check()
         self._system.delete(place)
 
     @contextmanager
     def alone(self) -> Iterator[str]:
         # With connections of its own, as it is renewed from a thread of its own.
-        system, options = open_hdfs(self._address)
-        lease = Lease(system, _LOCK, options.lease)
+        system, _ = open_hdfs(self._address)
+        lease = Lease(system, _LOCK, self._lease)
         try:
             self._key = lease.take()
             try:
@@ -214,9 +224,9 @@ class HdfsFiles:
 
 
 @lru_cache(maxsize=8)
-def _system(url: str) -> WebHdfs:
-    """The connections that all functions in a process share."""
-    return open_hdfs(url)[0]
+def _connection(url: str) -> tuple[WebHdfs, WebHdfsOptions]:
+    """The one that all functions in a process share."""
+    return open_hdfs(url)
 
 
 @contextmanager

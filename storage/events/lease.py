@@ -61,8 +61,9 @@ class Lease:
         """Let others have it. What cannot be told them expires."""
         self._done.set()
         self._keeper.join()
-        with contextlib.suppress(StoreError, FileNotFoundError):
-            self._moved(_holder(self._system, self._lock), _FREE)
+        with contextlib.suppress(StoreError):
+            if _is_of(held := _holder(self._system, self._lock), self._key):
+                self._moved(held, _FREE)
 
     def _moved(self, held: str, to: str = "") -> bool:
         """Whether the lease has gone from the name ``held``, empty for a lock that is not there yet, to us."""
