@@ -93,6 +93,14 @@ class PartitionClocks:
             clock.unsettled = False
             return True
 
+    def quiet_for(self, key: PartitionKey | None = None) -> int:
+        """µs since the partition, or the last of all of them, was read to its end; 0 while there is more."""
+        with self._lock:
+            clocks = self._clocks.values() if key is None else [self._clocks[key]]
+            now = self._monotonic()
+            since = [0 if clock.caught_up is None else now - clock.caught_up for clock in clocks if not clock.finished]
+            return min(since, default=0)
+
     def finish(self, key: PartitionKey) -> None:
         """The partition will not be read any more."""
         with self._lock:

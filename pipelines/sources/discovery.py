@@ -17,9 +17,11 @@ from brokers import BrokerUnavailable
 from pipelines.session import Session, session_of
 from pipelines.sources.log import ENDLESS, Partition, ReadPartition, ReadSettings, UnsplitOffsets
 
-#: µs between looks for new partitions, and between tellings of the watermark.
+#: µs between looks for new partitions; between tellings of the watermark; and between these when nothing has come for a while.
 _LOOK: Final = 1_000_000
 _TELL: Final = 50_000
+_TELL_QUIET: Final = 250_000
+_A_WHILE: Final = 10_000_000
 
 
 class Source(NamedTuple):
@@ -64,7 +66,10 @@ class FindPartitions(beam.DoFn, RestrictionProvider):
         told = estimator.current_watermark()
         watermark = self._settings.begin if told is None else told.micros
         watermark = max(watermark, session.clocks.least())
-        if not tracker.try_claim(turn):
+        pause = _TELL if session.clocks.quiet_for() < _A_WHILE else _TELL_QUIET
+        # A turn counts for `_TELL`; the next is a whole number of pauses, so that none with a look is passed over.
+        following = (turn * _TELL // pause + 1) * pause // _TELL
+        if not tracker.try_claim(following - 1):
             return
         ending = self._settings.until_end or session.closing.is_set()
         if turn % (_LOOK // _TELL) == 0 or ending:
@@ -83,7 +88,7 @@ class FindPartitions(beam.DoFn, RestrictionProvider):
             return
         if told is None or told.micros < watermark:
             estimator.set_watermark(Timestamp(micros=watermark))
-        tracker.defer_remainder(Duration(micros=_TELL))
+        tracker.defer_remainder(Duration(micros=pause))
 
 
 def find(session: Session, source: Source, settings: ReadSettings, watermark: int) -> list[Partition]:

@@ -27,6 +27,9 @@ from transforms.admit import partition_key, wall_clock
 from transforms.block import block_of, encode_block, quiet_block
 
 ENDLESS: Final = sys.maxsize
+#: Most µs between looks at a quiet partition, and how much of the time that it has been quiet one more look may take.
+_LONGEST_POLL: Final = 250_000
+_PATIENCE: Final = 50
 
 
 class Partition(NamedTuple):
@@ -58,7 +61,7 @@ class ReadSettings:
     watermarks: Mapping[tuple[str, int], int] = field(default_factory=dict)
     #: Stop at the end that a partition has when it is first looked at.
     until_end: bool = False
-    #: µs between looks at a partition that has been read to its end.
+    #: µs between looks at a partition that has been read to its end; it grows while nothing comes.
     poll: int = 20_000
     block_bytes: int = 1_100_000
     block_records: int = 50_000
@@ -187,7 +190,8 @@ class _Pull:
                 if self._session.clocks.falls_quiet(self._key, disorder=self._settings.disorder):
                     yield self._quiet()
                 self._tell()
-                self._pause(self._settings.poll)
+                quiet = self._session.clocks.quiet_for(self._key)
+                self._pause(max(self._settings.poll, min(_LONGEST_POLL, quiet // _PATIENCE)))
                 return
             if not self._tracker.try_claim(records[-1].offset):
                 self._session.credit.settle(granted, 0)

@@ -114,3 +114,20 @@ def test_an_event_of_2099_does_not_move_the_time_on() -> None:
     ]
     assert newest_event_time(frames, limit=limit) == limit - 3_600_000_000
     assert newest_event_time(frames[1:], limit=limit) is None
+
+
+def test_how_long_nothing_has_come() -> None:
+    found, ticks = clocks()
+    assert found.quiet_for() == 0
+    found.add(A, watermark=BEFORE_ALL, has_records=True)
+    found.add(B, watermark=BEFORE_ALL, has_records=True)
+    found.quiet(A, disorder=10)
+    ticks.now += 100
+    assert (found.quiet_for(A), found.quiet_for(B), found.quiet_for()) == (100, 0, 0)
+    found.quiet(B, disorder=10)
+    ticks.now += 5
+    assert (found.quiet_for(A), found.quiet_for(B), found.quiet_for()) == (105, 5, 5)
+    found.read(A, 100, disorder=10)
+    assert (found.quiet_for(A), found.quiet_for()) == (0, 0)
+    found.finish(A)
+    assert found.quiet_for() == 5
