@@ -21,12 +21,11 @@ from schemas.errors import ConfigurationError
 _auth: Any = google.auth
 _accounts: Any = service_account.Credentials
 _SCOPES: Final = ("https://www.googleapis.com/auth/pubsub",)
+#: Milliseconds that a server has to say that it is there.
+_ANSWER: Final = 10_000
 _OPTIONS: Final = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", 32 << 20),
-    # A peer that vanished without a farewell is noticed after these two.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
     # A channel that is made anew makes a connection of its own at once, whatever the one before has met.
     ("grpc.use_local_subchannel_pool", 1),
 )
@@ -43,8 +42,17 @@ class Channels:
     def open(self) -> grpc.Channel:
         """A channel, not connected yet. Raises `BrokerRefused` and `ConfigurationError` for what is wrong with credentials."""
         target = self.target
+        silence = round(1_000 * target.options.keepalive)
+        # A peer that vanished without a farewell is noticed after the first two.
+        # Without the last the library waits for a minute.
+        answer = min(silence, _ANSWER)
+        keepalive = (
+            ("grpc.keepalive_time_ms", silence),
+            ("grpc.keepalive_timeout_ms", answer),
+            ("grpc.http2.ping_timeout_ms", answer),
+        )
         if target.emulated:
-            return grpc.insecure_channel(target.address, options=(*_OPTIONS, ("grpc.enable_http_proxy", 0)))
+            return grpc.insecure_channel(target.address, options=(*_OPTIONS, *keepalive, ("grpc.enable_http_proxy", 0)))
         with self._lock:
             if self._credentials is None:
                 self._credentials = self._find_credentials()
@@ -53,7 +61,7 @@ class Channels:
             credentials=self._credentials,
             ssl_credentials=grpc.ssl_channel_credentials(root_certificates=self._authorities()),
             default_scopes=_SCOPES,
-            options=_OPTIONS,
+            options=(*_OPTIONS, *keepalive),
         )
 
     def _authorities(self) -> bytes | None:

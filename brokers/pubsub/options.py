@@ -34,6 +34,8 @@ class PubsubOptions(msgspec.Struct, frozen=True):
     exactly_once: bool = False
     #: Seconds after which the deliveries of a reader that died go to another.
     ack_deadline: Seconds = Seconds(30)
+    #: Seconds of silence after which the server is asked whether it is there.
+    keepalive: Seconds = Seconds(30)
     #: Seconds that a subscription made here keeps what nobody acknowledges.
     retention: Seconds = Seconds(7 * _DAY)
     #: Deliveries that a reader holds, handed out or waiting, and their bytes.
@@ -43,6 +45,8 @@ class PubsubOptions(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if not 10 <= self.ack_deadline <= 600:
             raise ValueError(f"ack_deadline must be 10s to 600s, not {self.ack_deadline:g}s")
+        if not 1 <= self.keepalive <= 600:
+            raise ValueError(f"keepalive must be 1s to 600s, not {self.keepalive:g}s")
         if not 600 <= self.retention <= 7 * _DAY:
             raise ValueError(f"retention must be 10m to 7d, not {self.retention:g}s")
         if self.max_outstanding < 1 or self.max_outstanding_bytes < 1:

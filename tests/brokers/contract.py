@@ -30,6 +30,8 @@ class BrokerContract:
 
     #: A publish that returned has stored each message once; where a client repeats by itself, at least once.
     stores_once = True
+    #: Of the publisher that is killed.
+    LIVES = 5
 
     @pytest.fixture
     def url(self) -> str:
@@ -212,7 +214,7 @@ class BrokerContract:
         acknowledged: list[tuple[str, int]] = []
         with following(broker, topic) as reader:
             reader.poll(max_messages=1, timeout=0)
-            for life in range(8):
+            for life in range(self.LIVES):
                 with publishing(url, topic, f"life-{life}", calls=1_000_000) as process:
                     assert process.stdout
                     acknowledged += [(f"life-{life}", int(process.stdout.readline()))]

@@ -34,15 +34,15 @@ class QueueContract(BrokerContract):
         with following(broker, topic) as one, following(broker, topic) as other:
             for reader in (one, other):
                 reader.poll(max_messages=1, timeout=0)
-            publisher.publish(numbered(topic, "p", 0, 100))
+            publisher.publish(numbered(topic, "p", 0, 40))
             found: Counter[Numbered] = Counter()
 
             def drained() -> bool:
                 for reader in (one, other):
-                    deliveries = reader.poll(max_messages=5, timeout=0.2)
+                    deliveries = reader.poll(max_messages=5, timeout=0.05)
                     found.update(parse(delivery.value) for delivery in deliveries)
                     reader.acknowledge(deliveries)
-                return len(found) >= 100
+                return len(found) >= 40
 
             eventually(drained, "all deliveries came")
         assert set(found.values()) == {1}

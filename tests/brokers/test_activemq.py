@@ -6,6 +6,7 @@ import random
 import uuid
 from collections import defaultdict
 from contextlib import closing
+from typing import ClassVar
 
 import pytest
 
@@ -23,6 +24,7 @@ KEYS = [f"key-{number}" for number in range(20)]
 @pytest.mark.slow
 class TestActiveMq(ServerContract, QueueContract):
     SERVER = "activemq"
+    ALERT: ClassVar = {"heartbeat": "0.4s", "connect_timeout": "1s"}
 
     @pytest.mark.parametrize("name", ["a..b", ".a", "a.", "...", "-", "VirtualTopic.x", "Consumer.x.VirtualTopic.y", "A", "a"])
     def test_any_topic_is_a_destination_of_its_own(self, broker: Broker, publisher: Publisher, name: str) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -26,6 +27,7 @@ Start = Callable[..., KestrelServer]
 
 class TestKestrel(ServerContract, QueueContract):
     SERVER = "kestrel"
+    ALERT: ClassVar = {"answer_timeout": "1s"}
 
 
 @pytest.fixture
@@ -244,6 +246,20 @@ class TestPublishing:
             assert caught.value.refused == ()
             say(server, b"status up\r\n")
             publisher.publish(messages(2, 3))
+
+    def test_idle_users_keep_their_connections(self, start: Start) -> None:
+        server = start()
+        broker = connect(server.url(answer_timeout="1s"))
+        with following(broker, TOPIC) as reader, closing(broker.publisher()) as publisher:
+            reader.poll(max_messages=1, timeout=0)
+            publisher.publish(messages(1))
+            held = reader.poll(max_messages=1, timeout=1)
+            # Many requests that wait, and longer than a server may take for an answer.
+            assert list(reader.poll(max_messages=1, timeout=4)) == []
+            # Over another connection it could not be acknowledged.
+            reader.acknowledge(held)
+            publisher.publish(messages(2))
+            assert [delivery.value for delivery in take(reader, 1)] == values(2)
 
     def test_a_server_that_was_restarted_meanwhile_goes_unnoticed(self, start: Start) -> None:
         server = start()

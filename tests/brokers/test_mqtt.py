@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from typing import ClassVar
 
 import paho.mqtt.publish
 import pytest
@@ -23,6 +24,7 @@ from tests.servers.mqtt import PASSWORD, MosquittoServer
 
 class TestMqtt(ServerContract, QueueContract):
     SERVER = "mqtt"
+    ALERT: ClassVar = {"keepalive": "1", "connect_timeout": "1"}
 
     @pytest.mark.slow
     @pytest.mark.parametrize("tls", [False, True])

@@ -14,8 +14,6 @@ import pytest
 from brokers import BrokerRefused, BrokerUnavailable, Message, PublishError, connect
 from tests.brokers.contract import BrokerContract
 from tests.brokers.kit import PATIENCE, Numbered, following, numbered, parse, take
-from tests.brokers.patience import ended_within, poll_patiently
-from tests.brokers.server_contract import ServerContract
 from tests.servers.broker_server import Servers
 from tests.servers.mqtt import MosquittoServer
 from tests.servers.packages import apt
@@ -91,21 +89,6 @@ def test_a_connection_lives_while_its_caller_is_idle_or_busy(server: MosquittoSe
         publisher.publish([Message(topic, "key", b"2")])
         assert [delivery.value for delivery in take(reader, 1)] == [b"2"]
         assert "New client" not in server.process.log.read_text()[logged:]
-
-
-@pytest.mark.slow
-def test_a_connection_that_went_silent_is_noticed_without_traffic(server: MosquittoServer, topic: str) -> None:
-    with following(connect(server.proxied_url(keepalive="1", connect_timeout="1")), topic) as reader:
-        reader.poll(max_messages=1, timeout=0)
-        server.proxy.hang()
-        with pytest.raises(BrokerUnavailable), ended_within(10 + ServerContract.GRACE):
-            reader.poll(max_messages=1, timeout=10)
-        server.proxy.restore()
-        with closing(connect(server.url()).publisher()) as publisher:
-            publisher.publish(numbered(topic, "p", 0, 1))
-        until = time.monotonic() + PATIENCE
-        while not poll_patiently(reader):
-            assert time.monotonic() < until
 
 
 @pytest.fixture(scope="module")

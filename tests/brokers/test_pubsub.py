@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from typing import ClassVar
 
 import pytest
 
@@ -25,6 +26,9 @@ class TestPubsub(ServerContract, QueueContract):
     """
 
     SERVER = "pubsub"
+    #: It hands out a hundred messages of a key per second.
+    LIVES = 2
+    ALERT: ClassVar = {"keepalive": "2s"}
 
     def test_what_is_not_acknowledged_comes_again(self, broker: Broker, topic: str, publisher: Publisher) -> None:
         with following(broker, topic) as reader:

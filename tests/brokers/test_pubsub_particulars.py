@@ -14,7 +14,7 @@ from google.pubsub_v1 import types
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
-from brokers import Broker, BrokerRefused, BrokerUnavailable, Message, PublishError, connect
+from brokers import Broker, BrokerRefused, Message, PublishError, connect
 from brokers.pubsub.names import subscriptions_of, topic_of
 from brokers.url import parse_url
 from tests.brokers.kit import take
@@ -250,15 +250,3 @@ def test_deliveries_stay_with_the_reader_that_works_on_them(broker: Broker, topi
         assert list(other.poll(max_messages=1, timeout=14)) == []
         one.acknowledge([held])
         assert list(other.poll(max_messages=1, timeout=0.3)) == []
-
-
-@pytest.mark.slow
-def test_a_connection_that_hangs_is_noticed_by_a_reader_that_waits(servers: Servers, topic: str) -> None:
-    server = servers["pubsub"]
-    with closing(connect(server.proxied_url()).queue_reader([topic], group=GROUP)) as reader:
-        reader.poll(max_messages=1, timeout=0)
-        server.proxy.hang()
-        with pytest.raises(BrokerUnavailable):
-            reader.poll(max_messages=1, timeout=240)
-        server.proxy.restore()
-        reader.poll(max_messages=1, timeout=0)

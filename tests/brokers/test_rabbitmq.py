@@ -6,7 +6,7 @@ import sys
 import uuid
 from contextlib import closing
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
 import pytest
 
@@ -26,6 +26,7 @@ from tests.servers.rabbitmq import RabbitServer
 @pytest.mark.slow
 class TestRabbitMQ(ServerContract, QueueContract):
     SERVER = "rabbitmq"
+    ALERT: ClassVar = {"heartbeat": "1"}
 
 
 @pytest.mark.slow

@@ -156,16 +156,6 @@ def test_neither_idle_nor_busy_users_lose_their_connection(server: RabbitServer,
         assert [parse(delivery.value).call for delivery in take(reader, 5)] == [1] * 5
 
 
-def test_a_server_that_falls_silent_does_not_look_like_an_empty_topic(server: RabbitServer, topic: str) -> None:
-    broker = connect(server.proxied_url(heartbeat="1"))
-    with following(broker, topic) as reader:
-        reader.poll(max_messages=1, timeout=0)
-        server.proxy.hang()
-        with pytest.raises(BrokerUnavailable) as caught:
-            reader.poll(max_messages=1, timeout=120)
-    assert topic in caught.value.message
-
-
 def test_closing_ends_a_reader_that_is_connecting(server: RabbitServer, topic: str) -> None:
     server.proxy.hang()
     reader = connect(server.proxied_url()).queue_reader([topic], group="tests")
