@@ -107,8 +107,10 @@ class Book:
 
     def _by_head(self, one: _Dead) -> None:
         head = one.head
-        if head is not None and one.before <= Place(head.epoch, head.first) and head.count <= MAX_EVENTS:
-            self.epoch(head.epoch).dead.append((head.first, head.next))
+        if head is None or head.epoch not in self.epochs or head.count > MAX_EVENTS:
+            return
+        if one.before <= Place(head.epoch, head.first):
+            self.epochs[head.epoch].dead.append((head.first, head.next))
 
 
 def head_of(frame: bytes) -> FrameIdentity | None:

@@ -94,7 +94,8 @@ def _waiting(counters: TopicLedger | None) -> dict[int, list[Interval]]:
 
 def _end(number: int, epoch: Epoch, waiting: Sequence[Interval], counters: TopicLedger | None) -> _End:
     seen = [found.next for found in (epoch.stored, epoch.in_broker) if len(found)]
-    seen += [following for _, following in (*epoch.dead, *waiting)]
+    # The heads of dead letters are not to be believed beyond what is known otherwise.
+    seen += [following for _, following in waiting]
     seen += [record.last + 1 for record in epoch.dropped]
     least = max(seen, default=0)
     if epoch.end is not None:

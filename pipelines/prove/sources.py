@@ -9,11 +9,10 @@ from typing import Final
 from brokers import LogReader, OffsetExpired, connect
 from brokers.contract import require_log
 from pipelines.batch.progress import BatchProgress
-from pipelines.batch.working import ranges_of
 from pipelines.prove.reading import Reading, Shelf
 from pipelines.sources.numbering import Origins, numbered_from
 from schemas.errors import ConfigurationError
-from storage.contract import Journal
+from storage.contract import Journal, JournalRecord
 from storage.errors import StoreRefused
 from storage.events.manifest import Covered
 from storage.events.sorting import blocks_of
@@ -38,34 +37,44 @@ def read_archive(journal: Journal, found: Sequence[Covered], shelf: Shelf, progr
     problems: list[str] = []
     for partition in found:
         reading = Reading(shelf, partition.topic, archived=True, begins_late=partition.first > 0)
-        for piece in ranges_of(journal, partition):
-            problems += _read(journal, piece, reading)
-            progress.advance(piece.next - piece.first)
+        problems += _read(journal, partition, reading, progress)
     shelf.end_of_archive()
     return problems
 
 
-def _read(journal: Journal, piece: Covered, reading: Reading) -> Iterator[str]:
-    """Problems of a piece: what is damaged is passed over, append by append."""
-    position = piece.first
-    try:
-        for block in blocks_of(journal.read(piece.topic, piece.partition, start=piece.first, end=piece.next)):
-            reading.take([record.key for record in block], [record.value for record in block])
-            position = block[-1].offset + 1
-        return
-    except StoreRefused:
-        pass  # said below, of each append that it is true of
-    for extent in list(journal.extents(piece.topic, piece.partition, start=position)):
-        if extent.first >= piece.next:
-            return
-        records = []
+def _read(journal: Journal, found: Covered, reading: Reading, progress: BatchProgress) -> Iterator[str]:
+    """Problems of a partition: an append that is damaged is passed over."""
+    position = found.first
+    while position < found.next:
         try:
-            for record in journal.read(piece.topic, piece.partition, start=max(position, extent.first), end=extent.next):
-                records.append(record)  # noqa: PERF402  (what came before the damage is kept)
-        except StoreRefused as error:
-            yield error.message
-        for block in blocks_of(records):
-            reading.take([record.key for record in block], [record.value for record in block])
+            for block in blocks_of(journal.read(found.topic, found.partition, start=position, end=found.next)):
+                reading.take([record.key for record in block], [record.value for record in block])
+                progress.advance(block[-1].offset + 1 - position)
+                position = block[-1].offset + 1
+            return
+        except StoreRefused:
+            # Somewhere behind the last whole block: append by append until it is found.
+            for extent in list(journal.extents(found.topic, found.partition, start=position)):
+                if problem := _read_append(journal, found, max(position, extent.first), min(extent.next, found.next), reading):
+                    yield problem
+                progress.advance(max(0, extent.next - position))
+                position = max(position, extent.next)
+                if problem or position >= found.next:
+                    break
+
+
+def _read_append(journal: Journal, found: Covered, start: int, end: int, reading: Reading) -> str:
+    """Take in what can be read of an append; why that was not all, if so."""
+    records: list[JournalRecord] = []
+    problem = ""
+    try:
+        for record in journal.read(found.topic, found.partition, start=start, end=end):
+            records.append(record)  # noqa: PERF402  (what came before the damage is kept)
+    except StoreRefused as error:
+        problem = error.message
+    for block in blocks_of(records):
+        reading.take([record.key for record in block], [record.value for record in block])
+    return problem
 
 
 def read_brokers(

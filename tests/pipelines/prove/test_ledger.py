@@ -196,3 +196,14 @@ def test_records_of_many_gateways_lie_mixed() -> None:
     assert {key: list(book.epoch(1).stored) for key, book in shelf.books.items()} == {
         (TOPIC, name): [(0, 10)] for name in set(names)
     }
+
+
+def test_the_head_of_a_dead_letter_is_believed_only_within_what_is_known() -> None:
+    """At the end of a log no neighbour says what a dead letter held; its numbers may be damaged like the rest."""
+    for epoch, first, counted in ((10, 5, True), (10, 1 << 20, False), (77, 5, False)):
+        life = live([[(5, "stored")]])
+        life.records.append((frame(epoch, first, 5)[:-3], None))
+        shelf = shelf_of(life, len(life.records), len(life.records))
+        counters = TopicLedger(TOPIC, 10, 10, 10, 0, waiting=())
+        (row,) = rows_of(TOPIC, GATEWAY, shelf.book(TOPIC, GATEWAY), counters, settled=True)
+        assert (row.accepted, row.dead_lettered, row.unexplained) == (10, 5 * counted, [] if counted else [(5, 10)])

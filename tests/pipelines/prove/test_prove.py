@@ -118,15 +118,15 @@ def test_what_is_gone_from_the_archive_is_named_by_sequence(system: System) -> N
 
 
 def test_a_file_that_is_damaged_hides_no_other(system: System) -> None:
-    system.accept(5)
+    system.accept(7)
     system.archive()
-    file = next(system.append(2).iterdir())
-    file.write_bytes(file.read_bytes()[:-20])
+    for offset in (2, 5):
+        file = next(system.append(offset).iterdir())
+        file.write_bytes(file.read_bytes()[:-20])
     status, found = system.prove()
     assert status == 1
-    assert found["rows"][0]["unexplained_ranges"] == [{"first": 10, "last": 19}]
-    assert len(found["problems"]) == 1
-    assert "damaged" in found["problems"][0]
+    assert found["rows"][0]["unexplained_ranges"] == [{"first": 10, "last": 19}, {"first": 40, "last": 49}]
+    assert ["is damaged" in problem for problem in found["problems"]] == [True, True]
 
 
 @pytest.mark.parametrize("damage", [lambda frame: frame[:-5], lambda frame: frame[:10] + b"\xff" * 9], ids=["tail", "head"])
@@ -264,8 +264,12 @@ def test_the_table_is_for_people(system: System) -> None:
     epoch = system.accept(3)
     system.archive()
     next(system.append(2).iterdir()).unlink()
-    assert main(["prove", "--gateway", str(system.root / "data"), "--archive", str(system.root / "archive")]) == 1
-    told = system.capsys.readouterr().out
+    assert (
+        main(["prove", "--gateway", str(system.root / "data"), "--archive", str(system.root / "archive"), "--progress", "always"])
+        == 1
+    )
+    told, bar = system.capsys.readouterr()
+    assert "100%" in bar
     assert f"{TOPIC} {GATEWAY} epoch {epoch}: 10 to 19 (10), unexplained" in told
     assert "✗ 30 events accepted, 10 of them unexplained" in told
 
