@@ -23,7 +23,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 def batch_parser(job: str, description: str) -> Parser:
     """A parser with the options that every batch job has."""
     parser = Parser(prog=f"pipelines.run {job}", description=description, allow_abbrev=False)
-    parser.add_argument("--archive", required=True, metavar="URL", help="the archive: a directory, or a store's URL")
+    parser.add_argument("--archive", required=True, metavar="URL", help="a directory, or hdfs://HOST:9870/DIR?user=…")
     running = parser.add_argument_group("running")
     running.add_argument("--runner", default="DirectRunner", help="DirectRunner (default, in memory), PrismRunner, FlinkRunner")
     running.add_argument("--prism_location", metavar="PATH", help="the Prism binary")
