@@ -165,6 +165,9 @@ def _settle(waiter: _Waiter, look: Callable[[], Any], signals: Signals) -> None:
 def _check(waiter: _Waiter) -> None:
     if waiter.is_alive():
         return
+    if isinstance(waiter.error, grpc.Call):
+        # The connection may break before the process can be seen to have ended.
+        raise JobFailed(f"the runner was lost while the job was running: {waiter.error.details()}", remedy=_AGAIN)
     if waiter.error is not None:
         raise JobFailed(f"the job failed: {waiter.error}") from waiter.error
     if waiter.state not in ("DONE", "CANCELLED", "DRAINED"):
