@@ -1,17 +1,24 @@
-"""What docs/storage.md says of the tables: their columns, and the statements it shows, on a real PostgreSQL."""
+"""What docs/storage.md says: the columns of the tables, its statements on a real PostgreSQL, what of the journal may go."""
 
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import psycopg
 import pytest
 
-from storage import open_sink
+from brokers import Message
+from pipelines.run import main
+from schemas.registry import Schemas
+from storage import open_journal, open_sink
 from storage.tables import TABLES, Table
+from tests.pipelines.batch.recorded import APPENDED, day, expected, same, stored
 from tests.servers.broker_server import Servers
 from tests.servers.postgresql import PostgresqlServer
 from tests.storage.page import PAGE, shown
@@ -61,6 +68,30 @@ class TestStatementsOnPostgresql:
                 reader.execute(statements("delete")[0])
         with connected(server, "plant") as owner:
             assert [owner.execute(statement).rowcount for statement in statements("delete")] == [3]
+
+
+@pytest.mark.slow
+def test_days_of_the_journal_that_were_worked_off_may_go(tmp_path: Path) -> None:
+    """The oldest is deleted; the archive and `compact` go on, and every event is there once."""
+    messages = day(end=60, frame=1)
+    compact = ["compact", "--archive", str(tmp_path)]
+    for number in range(3):
+        archive(tmp_path, messages[number * 20 : number * 20 + 20], day=number)
+        if number:
+            shutil.rmtree(min(tmp_path.glob("journal/topic=*/partition=0/????-??-??")))
+        assert main(compact) == 0
+    assert same(stored(tmp_path), expected(messages))
+    assert main(["verify", "--archive", str(tmp_path)]) == 0
+
+
+def archive(root: Path, messages: Sequence[Message], *, day: int) -> None:
+    """Append messages of one topic behind what is there, ``day`` days after the first ones."""
+    journal = open_journal(f"files:{root}", Schemas.with_shipped())
+    first = journal.next_offset(messages[0].topic, 0) or 0
+    time = APPENDED + day * 86_400_000_000
+    records = [(first + place, time, message.key, message.value) for place, message in enumerate(messages)]
+    journal.append(messages[0].topic, 0, records, first=first)
+    journal.close()
 
 
 def statements(what: str) -> list[str]:
