@@ -64,8 +64,9 @@ class SessionAggregates(beam.DoFn):
         key, data = element
         window, period = self._window(key)
         opened.add(data[_HEAD.size :])
-        if not self._bounded:
-            _look_in_time(data, head, look)
+        if self._bounded:
+            data = _HEAD.pack(period + window.size, False)
+        _look_in_time(data, head, look)
         clear.set(Timestamp(micros=period + window.size + window.allowed_lateness))
         self._keep_few(key, opened)
         yield from ()
@@ -114,7 +115,7 @@ class SessionAggregates(beam.DoFn):
         head: Any = beam.DoFn.StateParam(HEAD),
     ) -> Iterator[pl.DataFrame]:
         parts = list(opened.read())
-        # Some runners fire this timer before the other; and of bounded input there is no other.
+        # Some runners fire this timer before the other.
         if parts:
             window, period = self._window(key)
             merged = self._merged(window, [*parts, *given.read()])

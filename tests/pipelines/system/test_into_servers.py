@@ -19,7 +19,7 @@ from tests.pipelines.system.databases import NAMES, Database
 from tests.pipelines.system.job import PIPELINE, Job
 from tests.servers.broker_server import Servers
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SIZES = ((10, 10), (30, 10))
 CREDIT = 100_000
 #: What a bundle of each of the four partitions holds at most.
