@@ -74,6 +74,8 @@ class Feed:
         self._made_at = 0.0
         self._request: int | None = None
         self._known = False
+        #: Whether the server has the subscription on its disk, as far as is known.
+        self._written = True
         self._arrivals = 0
         self._waiting: deque[_Arrived] = deque()
         self._open: OrderedDict[int, _Arrived] = OrderedDict()
@@ -105,10 +107,13 @@ class Feed:
             self._connect()
         elif connection.open and self._request is None:
             self._tell(connection)
-            connection.subscribe(self._name)
-            # What is published from now on comes to this group, even if the server is killed.
-            self._request = connection.ask_to_write()
-        elif connection.failure is None and not self.ready:
+            self._request = connection.subscribe(self._name)
+            if not self._written:
+                # What is published from now on comes to this group, even if the server is killed.
+                self._request = connection.ask_to_write()
+        elif self.ready:
+            self._written = True
+        elif connection.failure is None:
             left = self._made_at + self._target.options.connect_timeout - time.monotonic()
             if left <= 0:
                 connection.close(SILENT)
@@ -201,6 +206,7 @@ class Feed:
         elif not connection.resumed:
             self._log.info("a new session: what was published before does not come to this group")
         self._known = True
+        self._written = self._written and connection.resumed
 
     def _store(self, made: int, message: MQTTMessage) -> None:
         with self._bell.condition:

@@ -248,8 +248,7 @@ class TestPublishing:
             publisher.publish(messages(2, 3))
 
     def test_idle_users_keep_their_connections(self, start: Start) -> None:
-        server = start()
-        broker = connect(server.url(answer_timeout="1s"))
+        broker = connect(start("--max-open-reads", "10").url(open_reads="10", answer_timeout="1s"))
         with following(broker, TOPIC) as reader, closing(broker.publisher()) as publisher:
             reader.poll(max_messages=1, timeout=0)
             publisher.publish(messages(1))
