@@ -5,6 +5,7 @@ What goes on by itself (a gateway, a master, a job) is left alone until it says 
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import shlex
@@ -14,7 +15,7 @@ import sys
 import time
 from importlib import import_module
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -22,7 +23,7 @@ from examples.demo.layout import HERE
 from tests.servers import every
 from tests.servers.broker_server import Servers
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -40,8 +41,9 @@ PATIENCE = 90.0
 
 
 def commands(page: Path) -> list[str]:
-    blocks = re.findall(r"^```(?:sh|bash)?\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    blocks = re.findall(r"^```([^\n]*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    shown = [block for language, block in blocks if language in ("", "sh", "bash")]
+    lines = [line.strip() for block in shown for line in block.replace("\\\n", " ").splitlines()]
     return [line for line in lines if re.match(r"(\./dev|\.venv/bin/\w+|python -m|iotcloud) \S", line)]
 
 
@@ -68,6 +70,9 @@ def prepare(folder: Path) -> None:
 def concrete(command: str, servers: Servers, folder: Path) -> str:
     """The command with our interpreter, our servers in the place of example hosts, and paths below ``folder``."""
     command = re.sub(r"^(\.venv/bin/)?(iotcloud|python)\b", lambda found: _program(found[2]), command)
+    command = re.sub(
+        r"\b(hdfs|postgresql)://[^\s'\"]*\bexample\.com[^\s'\"]*", lambda found: store_url(found[0], servers), command
+    )
     for url in re.findall(r"\b\w+s?://[^\s'\"]*\bexample\.com[^\s'\"/]*(?:/[\w-]+)?(?=/)", command):
         command = command.replace(url, server_url(url, servers))
     return command.replace("/var/lib/iotcloud", str(folder))
@@ -83,6 +88,15 @@ def server_url(example: str, servers: Servers) -> str:
         if urlsplit(example).scheme in import_module(f"brokers.{name}").SCHEMES:
             return servers[name].url().partition("?")[0].rstrip("/")
     raise AssertionError(f"no server speaks {example}")
+
+
+def store_url(example: str, servers: Servers) -> str:
+    """The same place on a real server, where HDFS knows no user but its superuser."""
+    name, path = urlsplit(example).scheme, urlsplit(example).path
+    options = dict(parse_qsl(urlsplit(example).query))
+    if name == "hdfs":
+        return servers[name].url(path=path, **{**options, "user": getpass.getuser()})
+    return servers[name].url(**options)
 
 
 def run(command: str, folder: Path, ready: str | None) -> None:
