@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -53,6 +54,8 @@ def started(archive: str, database: str, layout: Layout, tell: Callable[[str], N
             case "cassandra" as name:
                 from tests.servers.cassandra import PASSWORD, USER
 
+                # Its client warns of what it then settles by itself, in the middle of the live table.
+                logging.getLogger("cassandra").setLevel(logging.ERROR)
                 found = server(name)
                 options = {"login": f"{USER}:${{{VARIABLE}}}", "replication": "1"}
                 urls = found.url(**options), found.url(keyspace=_AGAIN, **options)
