@@ -107,8 +107,7 @@ class WindowAggregates(beam.DoFn):
         closes = start + window.size
         if time.micros < closes:
             stored.add(_NEW + partial)
-            if window.allowed_lateness:
-                end.set(Timestamp(micros=closes))
+            end.set(Timestamp(micros=closes))
             clear.set(Timestamp(micros=closes + window.allowed_lateness))
             self._keep_few(key, stored)
             return
