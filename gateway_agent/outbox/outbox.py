@@ -97,7 +97,7 @@ class Outbox:
         self._committer.withdraw(application)
 
     def hand_out(
-        self, transport: str, *, after: int, max_frames: int = 64, max_bytes: int = 4 << 20, timeout: float = 0.0
+        self, transport: str, *, after: int, max_frames: int = 256, max_bytes: int = 4 << 20, timeout: float = 0.0
     ) -> list[Held]:
         """The next frames of a transport in their order, behind the one with the id ``after`` (-1: the oldest).
 
