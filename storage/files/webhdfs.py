@@ -24,13 +24,13 @@ from storage.address import parse_address
 from storage.errors import StoreRefused, StoreUnavailable
 from storage.files.webhdfs_client import WebHdfsOptions, connect
 from storage.files.webhdfs_failures import FAILURES, Transient, described, named, quota_exceeded
+from storage.files.webhdfs_reading import CHUNK, RangeReader
 
 _T = TypeVar("_T")
 #: Made as the library makes its own operations, of which this is none.
 _CHECK_ACCESS: Final = _Request("GET").to_method("CHECKACCESS")
 _DEFAULT_PORTS: Final = {"http": 9870, "https": 9871}
 _PARTS: Final = ".staging"
-_CHUNK: Final = 4 << 20
 #: Of a file that is fetched whole: bytes of one request, and of what of it is in memory.
 _FETCHED: Final = 64 << 20
 _COPIED: Final = 1 << 20
@@ -108,7 +108,7 @@ class WebHdfs:
         self._try(lambda: self._client.makedirs(self._at(folder)))
 
     def open(self, path: str) -> BinaryIO:
-        return cast("BinaryIO", io.BufferedReader(_Reader(self._range, path, int(self._status(path)["length"])), _CHUNK))
+        return cast("BinaryIO", io.BufferedReader(RangeReader(self._range, path, int(self._status(path)["length"])), CHUNK))
 
     def rename(self, source: str, target: str, *, parents: bool = True, replace: bool = False) -> bool:
         """See `FileSystem.rename`; files are moved as well.
@@ -262,41 +262,3 @@ class WebHdfs:
 
 def _may_pass(error: Exception) -> bool:
     return isinstance(error, FAILURES) and isinstance(described("", error), StoreUnavailable) and not quota_exceeded(error)
-
-
-class _Reader(io.RawIOBase):
-    """A file read by ranges, so that one that breaks off is asked for again, and memory stays bounded."""
-
-    def __init__(self, read: Callable[[str, int, int], bytes], path: str, length: int) -> None:
-        self._read = read
-        self._path = path
-        self._length = length
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = offset + (0, self._position, self._length)[whence]
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readall(self) -> bytes:
-        # The inherited one asks for 8 kB at a time.
-        parts = []
-        while (length := min(_CHUNK, self._length - self._position)) > 0:
-            parts.append(self._read(self._path, self._position, length))
-            self._position += length
-        return b"".join(parts)
-
-    def readinto(self, buffer: Any) -> int:
-        length = min(len(buffer), max(0, self._length - self._position), _CHUNK)
-        if length:
-            buffer[:length] = self._read(self._path, self._position, length)
-            self._position += length
-        return length
