@@ -107,6 +107,7 @@ class WindowAggregates(beam.DoFn):
         closes = start + window.size
         if time.micros < closes:
             stored.add(_NEW + partial)
+            # Also without lateness: Beam's runner in memory may overlook a timer family that is used alone.
             end.set(Timestamp(micros=closes))
             clear.set(Timestamp(micros=closes + window.allowed_lateness))
             self._keep_few(key, stored)
@@ -135,7 +136,7 @@ class WindowAggregates(beam.DoFn):
     @on_timer(CLEAR)
     def on_clear(self, key: str = beam.DoFn.KeyParam, stored: Any = beam.DoFn.StateParam(STORED)) -> Iterator[pl.DataFrame]:
         parts = list(stored.read())
-        # Some runners fire this timer before the other; and windows that take no late events have this one alone.
+        # Some runners fire this timer before the other.
         if _waiting(parts):
             yield self._rows(key, self._merged(key, parts), LATE if _given(parts) else ON_TIME)
         stored.clear()
