@@ -19,13 +19,21 @@ from schemas.registry import EventSchema
 from transforms.block import Block
 from transforms.decode import Decoded, Decoder, Events
 from transforms.identity import Frames, Gap, PartitionIdentity
-from transforms.windows import WindowSpec, latest_close
+from transforms.windows import WindowSpec, latest_close, longest
 
 Flags = npt.NDArray[np.bool_]
 PartitionKey = tuple[str, int]
 _STATE: Final = struct.Struct("<qq")
 #: Before all event times, µs; Beam's least timestamp.
 BEFORE_ALL: Final = -9_223_372_036_854_775_000
+#: 0001-01-01T00:00:00Z, before which no store can tell where a window begins.
+_YEAR_1: Final = -62_135_596_800_000_000
+#: Why events are set aside, by kind.
+_REASONS: Final = {
+    "future": "ahead of the clock",
+    "too-early": "its windows begin before the year 1",
+    "too-late": "after its windows were closed for good",
+}
 #: Frames of a block that a dead letter for late or future events names one by one.
 _MOST_LETTERS: Final = 1_000
 
@@ -48,7 +56,7 @@ class Admitted(NamedTuple):
 
 
 class DeadLetter(NamedTuple):
-    """A frame, or some of its events, that went no further. ``kind``: damaged, unknown, future or too-late."""
+    """A frame, or some of its events, that went no further. ``kind``: damaged, unknown, or a key of `_REASONS`."""
 
     topic: str
     partition: int
@@ -144,7 +152,7 @@ class Admission:
         letters = [self._letter(block, frames, place, "damaged", reason, 0, now) for place, reason in decoded.dead]
         fresh, gaps = self._identify(decoded, block.watermark)
         admitted: list[Admitted] = []
-        counts = dict.fromkeys(("events", "admitted", "late", "too-late", "future"), 0)
+        counts = dict.fromkeys(("events", "admitted", "late", "too-late", "too-early", "future"), 0)
         done = (self._settings.done or {}).get((block.topic, block.partition), -1)
         for part, time_of, new in zip(decoded.events, times, fresh, strict=True):
             late, aside = self._set_aside(time_of, new, limit, block.watermark)
@@ -160,7 +168,7 @@ class Admission:
             counts["admitted"] += len(columns)
             if len(columns):
                 admitted.append(Admitted(columns, block.topic, block.partition, block.next_offset, block.watermark))
-        set_aside = counts["too-late"] + counts["future"]
+        set_aside = counts["too-late"] + counts["too-early"] + counts["future"]
         note = Note(
             block.topic,
             block.partition,
@@ -176,7 +184,7 @@ class Admission:
             counts["admitted"],
             counts["events"] - counts["admitted"] - set_aside,
             counts["late"],
-            counts["too-late"],
+            counts["too-late"] + counts["too-early"],
             counts["future"],
             len(decoded.dead),
             None,
@@ -217,9 +225,11 @@ class Admission:
         if int(times.max()) > limit:
             aside.append(("future", _and(times > limit, new)))
         least = int(times.min())
+        if least < (first := _YEAR_1 + longest(self._settings.windows)):
+            aside.append(("too-early", _and(times < first, new)))
         if least >= watermark:
             return 0, aside
-        late = _and(times < watermark, new)
+        late = _and((times < watermark) & (times >= first), new)
         closed = latest_close(self._settings.windows, least)
         if closed is not None and closed <= watermark:
             too_late = late & self._all_closed(times, watermark)
@@ -240,9 +250,8 @@ class Admission:
         starts = np.cumsum(part.counts) - part.counts
         per_frame = np.add.reduceat(chosen.astype(np.int64), starts)
         concerned = np.flatnonzero(per_frame)
-        reason = "ahead of the clock" if kind == "future" else "after its windows were closed for good"
         for frame in concerned[:_MOST_LETTERS].tolist():
-            yield self._letter(block, frames, int(part.places[frame]), kind, reason, int(per_frame[frame]), now)
+            yield self._letter(block, frames, int(part.places[frame]), kind, _REASONS[kind], int(per_frame[frame]), now)
 
     @staticmethod
     def _letter(block: Block, frames: Sequence[bytes], place: int, kind: str, reason: str, count: int, now: int) -> DeadLetter:
