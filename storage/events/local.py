@@ -21,6 +21,8 @@ _STAGING: Final = "events/.staging"
 _LOCK: Final = "events/.lock"
 #: Below it in a staging directory lies what was taken out of its place, under its own path.
 _TAKEN: Final = "taken"
+#: How often a directory may be swapped while it is looked into.
+_MOST_ROUNDS: Final = 20
 #: renameat2(2).
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
@@ -40,8 +42,16 @@ class LocalFiles:
         return f"files:{self._root}"
 
     def open(self, path: str) -> BinaryIO:
+        target = self._root / path
         with self._named(path, but=FileNotFoundError):
-            return (self._root / path).open("rb")
+            for _ in range(_MOST_ROUNDS):
+                before = _identity(target.parent)
+                try:
+                    return target.open("rb")
+                except FileNotFoundError:
+                    if _identity(target.parent) == before:
+                        raise
+            return target.open("rb")
 
     @contextmanager
     def create(self, path: str, *, durable: bool = True) -> Iterator[BinaryIO]:
@@ -53,10 +63,16 @@ class LocalFiles:
 
     def list(self, path: str) -> list[str]:
         with self._named(path):
-            try:
-                return sorted(found.name for found in (self._root / path).iterdir())
-            except (FileNotFoundError, NotADirectoryError):
-                return []
+            names: list[str] = []
+            for _ in range(_MOST_ROUNDS):
+                before = _identity(self._root / path)
+                try:
+                    names = sorted(found.name for found in (self._root / path).iterdir())
+                except (FileNotFoundError, NotADirectoryError):
+                    names = []
+                if _identity(self._root / path) == before:
+                    break
+            return names
 
     def replace(self, path: str, data: bytes) -> None:
         staged = self.stage()
@@ -141,6 +157,15 @@ class LocalFiles:
             if error.errno in NO_ROOM:
                 raise StoreFull(where, remedy="free space and run it again; what was there before is as it was") from error
             raise StoreUnavailable(where, remedy="is the folder there, and may this user write to it?") from error
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Tells a directory from another that was put in its place: who still looks into the old one may find it emptied."""
+    try:
+        found = folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_ino, found.st_ctime_ns
 
 
 def _exchanged(one: Path, other: Path) -> bool:

@@ -21,7 +21,7 @@ from tests.gateway_agent.kit import eventually
 class Agent:
     """Takes messages; says that batches are on disk when it is told to, or at once."""
 
-    def __init__(self, *, quick: bool = True, stored: bytes = b"", single: tuple[str, ...] = ()) -> None:
+    def __init__(self, *, quick: bool = True, stored: bytes = b"", single: tuple[str, ...] = (), most: int = 1000) -> None:
         self.messages: list[Message] = []
         self.quick = quick
         self.context = ChildContext(
@@ -29,7 +29,7 @@ class Agent:
             encoders={name: event_encoder(shipped("Reading"), name) for name in ("a", "b")},
             topics=dict.fromkeys(single, check),
             stored=stored,
-            max_event_bytes=1000,
+            max_event_bytes=most,
         )
 
     def send(self, message: Message) -> None:
@@ -178,6 +178,6 @@ def test_what_is_rejected_and_logged_reaches_the_agent() -> None:
 
 
 def test_an_event_larger_than_the_broker_takes_is_refused_to_the_driver() -> None:
-    agent = Agent()
-    with pytest.raises(SchemaError, match="1000 are the most"):
-        agent.context.emit("d" * 2000, "a", value=1.0)
+    agent = Agent(most=100)
+    with pytest.raises(SchemaError, match="100 are the most"):
+        agent.context.emit("d" * 200, "a", value=1.0)
