@@ -22,6 +22,7 @@ HEADER: Final[tuple[tuple[str, Any], ...]] = (
 
 #: Bytes in UTF-8 that each of the names in a header may have: stores keep them in keys, of which some hold 2,700 bytes.
 MAX_NAME_BYTES: Final = 255
+_NAMES: Final = ("gateway", "device", "channel")
 
 HEADER_NAMES: Final = tuple(name for name, _ in HEADER)
 
@@ -31,13 +32,14 @@ AGENT_FIELDS: Final = HEADER_NAMES[:4]
 
 def overlong(events: Iterable[Mapping[str, Any]]) -> str:
     """What is wrong with the names of ``events``; empty when none is longer than `MAX_NAME_BYTES`."""
-    found = {(name, event.get(name)) for event in events for name in ("gateway", "device", "channel")}
-    for name, value in sorted(found, key=str):
-        # Characters take four bytes at most: most names need not be encoded to be known short.
-        if isinstance(value, str) and 4 * len(value) > MAX_NAME_BYTES:
-            size = len(value.encode(errors="surrogatepass"))
-            if size > MAX_NAME_BYTES:
-                return f"the name of its {name} has {size} bytes, {MAX_NAME_BYTES} are the most"
+    for event in events:
+        for name in _NAMES:
+            value = event.get(name)
+            # Characters take four bytes at most: most names need not be encoded to be known short.
+            if isinstance(value, str) and 4 * len(value) > MAX_NAME_BYTES:
+                size = len(value.encode(errors="surrogatepass"))
+                if size > MAX_NAME_BYTES:
+                    return f"the name of its {name} has {size} bytes, {MAX_NAME_BYTES} are the most"
     return ""
 
 
