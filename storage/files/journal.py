@@ -97,9 +97,7 @@ class FilesJournal:
 
     def read(self, topic: str, partition: int, *, start: int = 0, end: int | None = None) -> Iterator[JournalRecord]:
         """See `storage.contract.Journal.read`. Raises `StoreRefused` for a damaged file."""
-        for append in layout.appends(self._files, layout.partition_path(topic, partition), start):
-            if end is not None and append.first >= end:
-                return
+        for append in layout.appends(self._files, layout.partition_path(topic, partition), start, end):
             yield from heapq.merge(*(_records(self._files, f"{append.path}/{name}", start, end) for name in append.files))
 
     def check(self) -> None:

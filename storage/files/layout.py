@@ -11,6 +11,9 @@ Names that begin with a dot are for writers (`storage.files.committing`); reader
 from __future__ import annotations
 
 import re
+import sys
+from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -90,18 +93,30 @@ def last_append(files: FileSystem, partition: str) -> Append | None:
     return None
 
 
-def appends(files: FileSystem, partition: str, start: int) -> list[Append]:
-    """The appends that hold offsets from ``start`` on, in order."""
-    paths = [
-        f"{partition}/{date}/{hour}/{name}"
+def appends(files: FileSystem, partition: str, start: int, end: int | None = None) -> Iterator[Append]:
+    """The appends that hold offsets from ``start`` to ``end`` (exclusive), in order, by listing few hours beside theirs."""
+    hours = [
+        f"{partition}/{date}/{hour}"
         for date in _children(files, partition, _DATE)
         for hour in _children(files, f"{partition}/{date}", _HOUR)
-        for name in _children(files, f"{partition}/{date}/{hour}", _DIGITS)
     ]
-    # The one before the first that begins behind `start` may hold it.
-    keep = next((place for place, path in enumerate(paths) if int(path[-20:]) > start), len(paths))
-    found = [append_at(files, path) for path in paths[max(keep - 1, 0) :]]
-    return [append for append in found if append.next > start]
+
+    def begins(place: int) -> int:
+        for hour in hours[place:]:
+            if names := _children(files, hour, _DIGITS):
+                return int(names[0])
+        return sys.maxsize
+
+    place = max(bisect_right(range(len(hours)), start, key=begins) - 1, 0)
+    for hour in hours[place:]:
+        names = _children(files, hour, _DIGITS)
+        # The last one that begins at or before `start` may hold it.
+        for name in names[max(bisect_right(names, f"{start:020d}") - 1, 0) :]:
+            if end is not None and int(name) >= end:
+                return
+            append = append_at(files, f"{hour}/{name}")
+            if append.next > start:
+                yield append
 
 
 def append_at(files: FileSystem, path: str) -> Append:
