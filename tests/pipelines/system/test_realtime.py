@@ -95,7 +95,7 @@ def test_windows_wait_for_the_slowest_partition_and_are_written_once(tmp_path: P
     """One topic is read at once, the other in many small blocks: no window closes before both have passed it."""
     publisher = connect(f"local:{tmp_path}/log").publisher()
     sent = Fleet()
-    for topic, number, padding in ((TOPICS[0], 1, 0), (TOPICS[1], 10, 300)):
+    for topic, number, padding in ((TOPICS[0], 1, 0), (TOPICS[1], 10, 200)):
         for second in range(1_000):
             for gateway in range(number):
                 event = {
@@ -111,7 +111,7 @@ def test_windows_wait_for_the_slowest_partition_and_are_written_once(tmp_path: P
                 sent.counted.append(event)
                 sent.messages.append(Message(topic, event["gateway"], encode_frame(READING, [event])))
     publisher.publish(sent.messages)
-    job = Job(tmp_path, TOPICS, PIPELINE.replace("[source]", '[source]\nblock_bytes = "20kB"'))
+    job = Job(tmp_path, TOPICS, PIPELINE.replace("[source]", '[source]\nblock_bytes = "14kB"'))
     job.start("--credit", "100000")
     job.wait_for(lambda status: status["caught_up"] and status["totals"]["events"] == len(sent.counted))
     job.terminate()
