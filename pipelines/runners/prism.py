@@ -24,6 +24,8 @@ from telemetry.logs import logger
 EXPERIMENTS: Final = ("prism_disable_sdf_split",)
 #: Names a Prism binary of one's own.
 VARIABLE: Final = "IOTCLOUD_PRISM"
+#: Changes with the way in which ``./dev`` makes it; the same stands there.
+_BUILD: Final = 2
 _START_SECONDS: Final = 20.0
 _STOP_SECONDS: Final = 3.0
 
@@ -59,7 +61,7 @@ def find_prism(given: str | None = None, environment: Mapping[str, str] | None =
 def cached_prism(environment: Mapping[str, str]) -> Path:
     """Where the binary of this Beam's version is kept."""
     cache = environment.get("XDG_CACHE_HOME") or str(Path(environment.get("HOME", "~")).expanduser() / ".cache")
-    return Path(cache) / "iotcloud" / f"prism-{beam_version}" / "prism"
+    return Path(cache) / "iotcloud" / f"prism-{beam_version}-{_BUILD}" / "prism"
 
 
 @contextmanager
