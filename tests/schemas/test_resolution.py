@@ -133,7 +133,7 @@ def test_every_schema_reads_what_it_wrote(found: EventSchema) -> None:
     assert incompatibility(found, found) is None
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(event_schemas(), event_schemas(), st.data())
 def test_what_is_called_compatible_is_decoded_by_fastavro(writer: EventSchema, reader: EventSchema, data: st.DataObject) -> None:
     events = data.draw(st.lists(values({"type": "record", "fields": writer.record["fields"][7:]}), min_size=1, max_size=3))
@@ -142,7 +142,7 @@ def test_what_is_called_compatible_is_decoded_by_fastavro(writer: EventSchema, r
         assert len(decode_frame(frame, Schemas([writer]), reader=reader).events) == len(events)
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(event_schemas(), event_schemas())
 def test_it_says_what_the_reference_implementation_says(writer: EventSchema, reader: EventSchema) -> None:
     checker = ReaderWriterCompatibilityChecker()

@@ -86,6 +86,7 @@ def test_in_many_runs_it_comes_to_the_same(tmp_path: Path) -> None:
     assert same(stored(tmp_path), expected(sent.messages))
 
 
+@pytest.mark.slow
 def test_files_have_about_the_size_that_was_asked_for(tmp_path: Path) -> None:
     messages = [
         events(TOPICS[0], f"g{number}", range(start, start + 500), every=0.01) for number in range(100) for start in (0, 500)
