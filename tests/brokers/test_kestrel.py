@@ -247,6 +247,7 @@ class TestPublishing:
             say(server, b"status up\r\n")
             publisher.publish(messages(2, 3))
 
+    @pytest.mark.slow
     def test_idle_users_keep_their_connections(self, start: Start) -> None:
         broker = connect(start("--max-open-reads", "10").url(open_reads="10", answer_timeout="1s"))
         with following(broker, TOPIC) as reader, closing(broker.publisher()) as publisher:

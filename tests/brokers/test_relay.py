@@ -110,6 +110,7 @@ def running(forwarder: Forwarder) -> Iterator[list[Exception]]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_messages_arrive_unchanged_in_order_and_once_when_nothing_fails(source: LocalBroker, target: LocalBroker) -> None:
     fill(source, 5)
     forwarder = Forwarder(source, TOPICS, target, group="g", positions=MemoryPositions())

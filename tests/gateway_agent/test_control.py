@@ -133,6 +133,7 @@ def test_a_master_that_comes_later_or_comes_back_is_found(master: Master) -> Non
     assert len(master.told("register")) == 2
 
 
+@pytest.mark.slow
 def test_a_master_that_does_not_answer_is_left(master: Master) -> None:
     with listening(master) as port, linked(port, answer_within=0.3) as link:
         eventually(lambda: link.state == "connected")

@@ -199,6 +199,7 @@ def test_a_runner_that_forgets_first_loses_nothing() -> None:
     assert len(period.panes) == 1
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, PERIOD - 1), st.sampled_from("ab"), st.integers(0, 12)), min_size=1, max_size=50))
 def test_what_stands_in_a_store_is_exact_after_any_lateness(steps: list[tuple[int, str, int]]) -> None:
@@ -223,6 +224,7 @@ def test_many_partials_are_kept_as_few() -> None:
     assert len(period.opened.bag) <= 33
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 3])
 def test_bounded_input_gives_the_sessions_of_beam(shards: int) -> None:
     """Beam's know no periods: keyed by period too, they are cut where ours are. Its windows are kept to the millisecond."""

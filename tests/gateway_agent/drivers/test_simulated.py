@@ -87,6 +87,7 @@ def test_a_fan_tells_its_state_at_the_start_and_at_each_change_only() -> None:
         assert on_channel(context, "state") == [False, True, False, True]
 
 
+@pytest.mark.slow
 def test_a_fan_takes_its_time_and_then_is_silent() -> None:
     with running('fans = ["fan-1"]') as (driver, context):
         eventually(lambda: context.emitted)

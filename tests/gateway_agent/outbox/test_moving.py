@@ -114,6 +114,7 @@ def test_what_the_old_broker_refuses_for_ever_holds_up_nothing(outbox: Outbox) -
     assert values(take(outbox, NEW)) == [1.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_happens_every_topic_leaves_whole_and_in_order(tmp_path: Path, seed: int) -> None:
     """Guarantee: across moves, restarts and slow publishers, the order of a topic is that of its acceptance."""
