@@ -17,6 +17,8 @@ from benchmarks.measure import percentile, progress, write_result
 
 RATES = (10, 30, 100)
 _START_SECONDS = 60.0
+#: Seconds that do not count, while every part does what it does for the first time.
+_WARM_UP = 5
 
 GATEWAY = """\
 [gateway]
@@ -33,6 +35,7 @@ driver = "benchmarks.echo:EchoDriver"
 [applications.echo.settings]
 rate = {rate}
 count = {count}
+warm_up = {warm_up}
 out = "{folder}/took.json"
 """
 
@@ -48,10 +51,11 @@ command = { gateway = "bench", device = "{device}", name = "echo", args = { numb
 
 def round_trips(rate: int, count: int) -> list[float | None]:
     """Seconds of ``count`` round trips at ``rate`` a second; None for one that did not come back."""
+    warm_up = _WARM_UP * rate
     with tempfile.TemporaryDirectory(prefix="iotcloud-latency-") as name:
         folder = Path(name)
         (folder / "broker").mkdir()
-        (folder / "gateway.toml").write_text(GATEWAY.format(folder=folder, rate=rate, count=count))
+        (folder / "gateway.toml").write_text(GATEWAY.format(folder=folder, rate=rate, count=count, warm_up=warm_up))
         (folder / "pipeline.toml").write_text(PIPELINE)
         with (folder / "log").open("wb") as log:
             pipeline = subprocess.Popen(
@@ -70,7 +74,7 @@ def round_trips(rate: int, count: int) -> list[float | None]:
                 gateway = subprocess.Popen(
                     [sys.executable, "-m", "gateway_agent", "run", str(folder / "gateway.toml")], stdout=log, stderr=log
                 )
-                _wait_for(folder / "took.json", folder, seconds=_START_SECONDS + count / rate)
+                _wait_for(folder / "took.json", folder, seconds=_START_SECONDS + (warm_up + count) / rate)
             finally:
                 for process in (gateway, pipeline):
                     if process is not None:
