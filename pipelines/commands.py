@@ -114,8 +114,10 @@ class CommandOffice:
     def _publish(self) -> float:
         """Give what waits to the brokers' lines. Returns seconds until the next look."""
         by_broker: dict[str, list[Pending]] = {}
+        # Once a look: a broker found half way would have a gateway's later commands before its earlier ones.
+        asked: dict[str, str] = {}
         for found in self._waiting():
-            if url := self._broker_of(found):
+            if url := self._broker_of(found, asked):
                 by_broker.setdefault(url, []).append(found)
         pause = _IDLE_SECONDS
         for url, waiting in by_broker.items():
@@ -131,7 +133,7 @@ class CommandOffice:
             yield from batch
             after = batch[-1].number
 
-    def _broker_of(self, found: Pending) -> str:
+    def _broker_of(self, found: Pending, asked: dict[str, str]) -> str:
         """Empty when it is too late, or the broker is not known now."""
         command = found.fired.command
         assert command is not None, "only what has a command waits to be published"
@@ -146,11 +148,13 @@ class CommandOffice:
             self._memory.ordered([found.number], REFUSED, detail=error.message)
             self._published(REFUSED, 1)
             return ""
-        try:
-            return self._find_broker(command.gateway)
-        except IoTCloudError as error:
-            logger("commands").warning("broker not known", gateway=command.gateway, error=str(error))
-            return ""
+        if command.gateway not in asked:
+            try:
+                asked[command.gateway] = self._find_broker(command.gateway)
+            except IoTCloudError as error:
+                logger("commands").warning("broker not known", gateway=command.gateway, error=str(error))
+                asked[command.gateway] = ""
+        return asked[command.gateway]
 
     def _record(self) -> float:
         if self._memory.pending(RECORD, most=1):
