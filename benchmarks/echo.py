@@ -19,7 +19,7 @@ class Settings(msgspec.Struct, frozen=True):
     count: int
     out: str
     #: Events before those that count, while everything starts.
-    warm_up: int = 20
+    warm_up: int
 
 
 class EchoArguments(msgspec.Struct, frozen=True):

@@ -110,7 +110,11 @@ class QueueReader(Protocol):
         """
 
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        """Return when the broker will not deliver these again."""
+        """Tell the broker that these need not be delivered again.
+
+        Returns when it knows that, if its protocol says so; otherwise those come again that a connection swallows which breaks
+        now. Raises `BrokerUnavailable` when the connection that brought some of these is known to be lost.
+        """
 
     def reject(self, deliveries: Sequence[Delivery]) -> None:
         """Give these back, to be delivered again."""

@@ -7,6 +7,7 @@ next one is read. In memory there is one batch.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -192,7 +193,9 @@ class Forwarder:
             return
         self._measure_at = time.monotonic() + _MEASURE_EVERY
         if isinstance(reader, LogSubscription):
-            self.progress = replace(self.progress, lag=reader.lag())
+            # One partition that cannot be asked does not hold up the others.
+            with contextlib.suppress(BrokerUnavailable):
+                self.progress = replace(self.progress, lag=reader.lag())
         if self.progress.messages != self._told:
             self._told = self.progress.messages
             progress = self.progress

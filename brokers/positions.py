@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from brokers.errors import BrokerUnavailable
 from schemas.errors import ConfigurationError
 
 #: A topic and a partition of it.
@@ -22,7 +23,7 @@ class Positions(Protocol):
         """The position stored last, or None when none ever was."""
 
     def store(self, positions: Mapping[Place, int]) -> None:
-        """Keep these; they are as durable as the caller needs when this returns."""
+        """Keep these; they are as durable as the caller needs when this returns. Raises `BrokerUnavailable`."""
 
 
 class MemoryPositions:
@@ -68,17 +69,24 @@ class FilePositions:
         return self._next.get((topic, partition))
 
     def store(self, positions: Mapping[Place, int]) -> None:
-        """Raises `OSError` when the file cannot be written; the one on disk is then as it was."""
+        """Raises `BrokerUnavailable` when the file cannot be written: the one on disk is then as it was, and the next call
+        stores these too."""
         self._next.update(positions)
         offsets: dict[str, dict[str, int]] = {}
         for (topic, partition), offset in sorted(self._next.items()):
             offsets.setdefault(topic, {})[str(partition)] = offset
         draft = self._path.with_name(self._path.name + ".draft")
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump(offsets, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self._path)
+        try:
+            with draft.open("w", encoding="utf-8") as file:
+                json.dump(offsets, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self._path)
+        except OSError as error:
+            raise BrokerUnavailable(
+                f"{self._path}: positions cannot be stored: {error.strerror}",
+                remedy=f"free space at {self._path.parent}, and see that it may be written; it is tried again",
+            ) from error
 
     def close(self) -> None:
         if self._lock >= 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from brokers.url import split_topics
 from schemas.errors import IoTCloudError
 from telemetry import logs
 from telemetry.http import StatusServer
+from telemetry.stopping import set_by_signals
 
 _EXAMPLES: Final = """\
 examples:
@@ -41,9 +41,7 @@ SIGTERM; started again with the same --group it goes on where it was.
 def main(argv: Sequence[str]) -> int:
     """Run until SIGTERM or SIGINT; returns the exit status. Raises `IoTCloudError` for what cannot go on."""
     arguments = _parser().parse_args(argv)
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    stopping = set_by_signals()
     logs.configure(level=arguments.log_level)
     target = connect(arguments.target)
     topics: dict[str, tuple[str, ...]] = {}

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
 from brokers.contract import Broker, Delivery, LogReader, QueueReader
-from brokers.errors import OffsetExpired
+from brokers.errors import BrokerError, OffsetExpired
 from brokers.positions import MemoryPositions, Place, Positions
 from schemas.errors import ConfigurationError
 from schemas.topics import check_topic
@@ -28,8 +28,11 @@ MAX_UNACKNOWLEDGED: Final = 10_000
 #: Seconds between looks for new partitions, while a topic does not exist and when all do.
 _LOOK_SOON: Final = 0.25
 _LOOK_EVERY: Final = 2.0
-#: Seconds to wait in one of several partitions before looking at the others again.
+#: Seconds to wait in one of several partitions before looking at the others again: at least, and at most when a look at all
+#: of them takes long, so that looking in vain takes a tenth of a core.
 _TURN: Final = 0.02
+_LONGEST_TURN: Final = 0.25
+_LOOKS_SHARE: Final = 10
 
 
 class Tag(NamedTuple):
@@ -90,6 +93,9 @@ class LogSubscription:
         self._turns: deque[Place] = deque()
         self._again: deque[Delivery] = deque()
         self._look_at = 0.0
+        #: Topics whose partitions have been seen, and why what was tried last of a topic or partition failed.
+        self._seen: set[str] = set()
+        self._failures: dict[str | Place, BrokerError] = {}
         self._closing = threading.Event()
         self._log = logger("subscription", broker=self._url, group=group)
 
@@ -97,7 +103,8 @@ class LogSubscription:
         """See `brokers.contract.QueueReader.poll`.
 
         Returns none while `MAX_UNACKNOWLEDGED` are unacknowledged. Offsets that the log no longer keeps are skipped
-        with a warning. Raises `BrokerUnavailable`, and `BrokerRefused` when a stored position is beyond the end.
+        with a warning. Raises `BrokerUnavailable`, and `BrokerRefused` when a stored position is beyond the end: for one topic
+        or partition only when the others have nothing, so that it holds up none of them.
         """
         until = time.monotonic() + timeout
         if self._again:
@@ -105,19 +112,23 @@ class LogSubscription:
         while not self._closing.is_set():
             self._look_for_partitions()
             room = min(max_messages, MAX_UNACKNOWLEDGED - sum(len(followed.open) for followed in self._followed.values()))
+            began = time.monotonic()
             if found := self._collect(room):
                 return found
+            if self._failures:
+                raise next(iter(self._failures.values()))
+            turn = min(_LONGEST_TURN, max(_TURN, _LOOKS_SHARE * (time.monotonic() - began)))
             left = until - time.monotonic()
             if left <= 0:
                 break
             if room <= 0 or not self._turns:
-                self._closing.wait(min(_TURN, left))
+                self._closing.wait(min(turn, left))
             else:
                 # Waiting inside the reader notices a new record sooner, and cheaper, than sleeping here.
                 place = self._turns[0]
                 self._turns.rotate(-1)
                 alone = len(self._turns) == 1
-                wait = min(left, self._look_at - time.monotonic() if alone else _TURN)
+                wait = min(left, self._look_at - time.monotonic() if alone else turn)
                 if found := self._read(place, room, MAX_BYTES, max(0.0, wait)):
                     return found
         return []
@@ -162,7 +173,12 @@ class LogSubscription:
             if len(found) >= room or left <= 0:
                 break
             self._turns.rotate(-1)
-            more = self._read(place, room - len(found), left, 0.0)
+            try:
+                more = self._read(place, room - len(found), left, 0.0)
+            except BrokerError as error:
+                self._fail(place, error)
+                continue
+            self._failures.pop(place, None)
             left -= sum(len(delivery.value) for delivery in more)
             found += more
         return found
@@ -197,25 +213,41 @@ class LogSubscription:
     def _look_for_partitions(self) -> None:
         if time.monotonic() < self._look_at:
             return
-        first = self._look_at == 0.0
         found: dict[Place, _Followed] = {}
-        missing = False
+        seen: set[str] = set()
         for topic in self._topics:
-            partitions = self._reader.partitions(topic)
-            missing = missing or not partitions
-            stored = {partition: self._positions.load(topic, partition) for partition in partitions}
-            # A partition beside others with a position was added since: nothing in it has been seen.
-            at_end = self._start == "end" and first and all(offset is None for offset in stored.values())
-            for partition, offset in stored.items():
-                if (topic, partition) in self._followed:
-                    continue
-                if offset is None:
-                    look = self._reader.end_offset if at_end else self._reader.begin_offset
-                    offset = look(topic, partition)
-                found[topic, partition] = _Followed(offset)
+            try:
+                partitions, begun = self._begin(topic)
+            except BrokerError as error:
+                self._fail(topic, error)
+                continue
+            self._failures.pop(topic, None)
+            found |= begun
+            if partitions:
+                seen.add(topic)
         # Stored before anything is read, so that a subscriber that dies now goes on from here and not from a later end.
         if found:
             self._positions.store({place: followed.next for place, followed in found.items()})
             self._followed.update(found)
             self._turns.extend(found)
-        self._look_at = time.monotonic() + (_LOOK_SOON if missing else _LOOK_EVERY)
+        self._seen.update(topic for topic in self._topics if topic not in self._failures)
+        self._look_at = time.monotonic() + (_LOOK_EVERY if len(seen) == len(self._topics) else _LOOK_SOON)
+
+    def _begin(self, topic: str) -> tuple[Sequence[int], dict[Place, _Followed]]:
+        """The partitions a topic has, and where to begin in those that are new. Raises `BrokerError`, with nothing begun."""
+        partitions = self._reader.partitions(topic)
+        stored = {partition: self._positions.load(topic, partition) for partition in partitions}
+        # A partition beside others with a position was added since: nothing in it has been seen.
+        at_end = self._start == "end" and topic not in self._seen and all(offset is None for offset in stored.values())
+        look = self._reader.end_offset if at_end else self._reader.begin_offset
+        return partitions, {
+            (topic, partition): _Followed(look(topic, partition) if offset is None else offset)
+            for partition, offset in stored.items()
+            if (topic, partition) not in self._followed
+        }
+
+    def _fail(self, what: str | Place, error: BrokerError) -> None:
+        """Remember why a topic or partition is left out, and say so the first time: others may go on for long."""
+        if what not in self._failures:
+            self._log.warning("left out until it can be read again", why=error.message, remedy=error.remedy)
+        self._failures[what] = error

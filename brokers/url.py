@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from brokers.redaction import SECRET_NAME, VARIABLE, misplaced, redact
 from schemas.errors import ConfigurationError
 from schemas.topics import check_topic
 from settings import convert, expand
@@ -24,10 +25,8 @@ from settings.substitution import secret
 T = TypeVar("T", bound=msgspec.Struct)
 
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*):")
-_VARIABLE: Final = re.compile(r"\$\{[^}]*\}")
 _HELD: Final = re.compile("\0([0-9]+)\0")
 _HOST: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.%]+)\]|(?P<name>[^:\[\]]*))(?::(?P<port>[0-9]+))?")
-_SECRET_NAME: Final = re.compile(r"password|passphrase|secret|token|credential", re.IGNORECASE)
 _FORM: Final = "write it as local:DIR, or scheme://user@host:port/path?option=value"
 
 
@@ -65,7 +64,7 @@ class BrokerUrl:
         return convert(values, kind, origin=self.redacted)
 
     def _value(self, name: str, text: str, hint: Any) -> Any:
-        if _SECRET_NAME.search(name):
+        if SECRET_NAME.search(name):
             return secret(text, origin=f"{self.redacted}: {name}")
         if hint in (int, float, bool):
             try:
@@ -76,17 +75,21 @@ class BrokerUrl:
 
 
 def parse_url(text: str, environment: Mapping[str, str] | None = None) -> BrokerUrl:
-    """Take ``text`` apart. Raises `ConfigurationError` for a wrong form or a variable that is not set."""
+    """Take ``text`` apart. Raises `ConfigurationError` for a wrong form or a variable that is not set.
+
+    No error shows a password, nor what may be a part of one.
+    """
     variables = os.environ if environment is None else environment
     if text.startswith("${"):
         text = str(expand(text, variables, origin="broker URL"))
-    held = _VARIABLE.findall(text)
+    held = VARIABLE.findall(text)
     numbers = iter(range(len(held)))
-    plain = _VARIABLE.sub(lambda _: f"\0{next(numbers)}\0", text)
+    plain = VARIABLE.sub(lambda _: f"\0{next(numbers)}\0", text)
     match = _SCHEME.match(plain)
     if match is None:
-        raise ConfigurationError(f"{_redact(text)!r} is not a broker URL", remedy=_FORM)
-    shown = _redact(text)
+        raise ConfigurationError(f"{redact(text)!r} is not a broker URL", remedy=_FORM)
+    shown = redact(text)
+    _check_password(text)
 
     def filled(part: str) -> str:
         whole = _HELD.sub(lambda found: held[int(found[1])], part)
@@ -116,10 +119,11 @@ def split_topics(text: str) -> tuple[str, tuple[str, ...]]:
 
     Raises `ConfigurationError` when no topic is named.
     """
+    _check_password(text)
     address, mark, query = text.partition("?")
     url, slash, names = address.rpartition("/")
     if not slash or not names or url.endswith(("/", ":")):
-        raise ConfigurationError(f"{_redact(text)!r} names no topic", remedy="end the URL with /TOPIC")
+        raise ConfigurationError(f"{redact(text)!r} names no topic", remedy="end the URL with /TOPIC")
     return url + mark + query, tuple(check_topic(name) for name in names.split(","))
 
 
@@ -128,6 +132,14 @@ def directory_of(url: BrokerUrl) -> Path:
     if not url.path or url.hosts:
         raise ConfigurationError(f"{url.redacted}: names no directory", remedy=f"write it as {url.scheme}:DIR")
     return Path(url.path)
+
+
+def _check_password(text: str) -> None:
+    if misplaced(text):
+        raise ConfigurationError(
+            f"{redact(text)}: there is an '@' behind the first '/' or '?'",
+            remedy="put a password with such characters into a variable, user:${PASSWORD}@host; elsewhere write '@' as %40",
+        )
 
 
 def _option(pair: str, filled: Any, shown: str) -> tuple[str, str]:
@@ -140,23 +152,6 @@ def _option(pair: str, filled: Any, shown: str) -> tuple[str, str]:
 def _host(text: str, shown: str) -> Host:
     match = _HOST.fullmatch(text)
     if match is None or (match["port"] and int(match["port"]) > 65535):
-        raise ConfigurationError(f"{shown}: {text!r} is not host:port", remedy=_FORM)
+        # Its text may be a part of a password.
+        raise ConfigurationError(f"{shown}: a host is not host:port", remedy=_FORM)
     return Host(match["v6"] or match["name"], int(match["port"]) if match["port"] else None)
-
-
-def _redact(text: str) -> str:
-    """``text`` with every password that is not a variable replaced by ``***``."""
-    address, mark, query = text.partition("?")
-    prefix, slashes, rest = address.partition("://")
-    if slashes:
-        authority, slash, path = rest.partition("/")
-        userinfo, at, hosts = authority.rpartition("@")
-        user, colon, password = userinfo.partition(":")
-        rest = user + colon + _mask(password) + at + hosts + slash + path
-    pairs = [pair.partition("=") for pair in query.split("&")]
-    query = "&".join(name + equals + (_mask(value) if _SECRET_NAME.search(name) else value) for name, equals, value in pairs)
-    return prefix + slashes + rest + mark + query
-
-
-def _mask(value: str) -> str:
-    return value if not value or _VARIABLE.fullmatch(value) or value.startswith("file:") else "***"

@@ -37,6 +37,10 @@ def version() -> str:
         return "0"
 
 
+def _stranded_remedy(transport: str) -> str:
+    return f"add [transports.{transport}] again, or stop the agent and use 'iotcloud gateway outbox replay --to URL'"
+
+
 class Agent:
     """A gateway's agent. `start` it, `look` every second, `stop` it."""
 
@@ -69,6 +73,7 @@ class Agent:
             )
             for name, broker in self._brokers.items()
         }
+        self._stranded = self.outbox.stranded()
         self.commands = Commands(config.gateway.id, self._brokers[loaded.default_transport], self.journal, self.fleet)
         self._control = self._make_control()
         self._told: Mapping[str, Hello | None] | None = None
@@ -76,8 +81,19 @@ class Agent:
     def start(self) -> None:
         for publisher in self._publishers.values():
             publisher.start()
-        for name, frames in self.outbox.stranded().items():
-            self._log.warning("frames wait for a transport that is not configured any more", transport=name, frames=frames)
+        for name, frames in self._stranded.items():
+            self._log.warning(
+                "frames wait for a transport that is not configured any more",
+                transport=name,
+                frames=frames,
+                remedy=_stranded_remedy(name),
+            )
+        if self.journal.put_aside is not None:
+            detail = (
+                f"commands.sqlite was damaged and is kept as {self.journal.put_aside}: commands issued until now are not executed"
+            )
+            self._log.error("the journal of commands begins anew", reason=detail)
+            self._report("", "journal_damaged", detail)
         self.commands.start()
         self.fleet.start()
         self._log.info("started", epoch=self.outbox.epoch, applications=len(self._config.applications))
@@ -127,8 +143,24 @@ class Agent:
             "topics": {one.topic: one._asdict() for one in outbox.topics},
             "outbox": {key: value for key, value in outbox._asdict().items() if key not in ("topics", "epoch")},
             "transports": {
-                name: {"url": self._brokers[name].url, "state": one.state, "detail": one.detail, "failures": one.failures}
+                name: {
+                    "url": self._brokers[name].url,
+                    "state": one.state,
+                    "detail": one.detail,
+                    "failures": one.failures,
+                    "waiting": one.waiting,
+                }
                 for name, one in self._publishers.items()
+            }
+            | {
+                name: {
+                    "url": "",
+                    "state": "missing",
+                    "detail": f"at the start {frames} frames waited: {_stranded_remedy(name)}",
+                    "failures": 0,
+                    "waiting": {},
+                }
+                for name, frames in self._stranded.items()
             },
             "commands": self.journal.counts(),
             "control": {
@@ -147,13 +179,25 @@ class Agent:
     def _open_outbox(self) -> Outbox:
         config, directory = self._config, self._loaded.data_dir
         try:
-            return self._outbox()
+            return self._readable_outbox()
         except OutboxDamaged as error:
             saved = salvage(directory / "outbox.sqlite", gateway=config.gateway.id, now=wall_clock())
             self._log.error(
                 "the outbox was damaged and has been repaired", reason=str(error), frames=saved.frames, kept=str(saved.kept)
             )
             return self._outbox()
+
+    def _readable_outbox(self) -> Outbox:
+        """One of which all that is needed to start can be read."""
+        outbox = self._outbox()
+        try:
+            outbox.devices()
+            for application in self._config.applications:
+                outbox.state_of(application)
+        except OutboxDamaged:
+            outbox.close()
+            raise
+        return outbox
 
     def _outbox(self) -> Outbox:
         config = self._config

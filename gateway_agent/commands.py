@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
@@ -26,6 +27,8 @@ from telemetry.logs import logger
 
 #: Seconds between looks at commands that wait for their application.
 _LOOK_EVERY: Final = 0.2
+#: Seconds between forgetting commands of long ago.
+_FORGET_EVERY: Final = 3_600.0
 #: µs after its deadline in which a started command may still end by itself.
 _PATIENCE: Final = 60_000_000
 
@@ -61,15 +64,22 @@ class Commands:
         self._log = logger("commands")
         self._stopping = threading.Event()
         self._reader: QueueReader | None = None
+        # Commands that wait for their application, and those that come, are looked at by two threads.
+        self._turn = threading.Lock()
         self._held: dict[str, Command] = {}
+        self._forget_at = 0.0
         self._results = ResultsPublisher(gateway, broker, journal)
-        self._thread = threading.Thread(target=self._run, name="commands", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, name="commands", daemon=True),
+            threading.Thread(target=self._keep_looking, name="commands-held", daemon=True),
+        ]
 
     def start(self) -> None:
         for command in self._journal.recover("the agent died between started and done"):
             self._held[command.id] = command
         self._results.start()
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self, within: float) -> None:
         """Take no more commands, and tell what is to be told."""
@@ -77,7 +87,8 @@ class Commands:
         reader = self._reader
         if reader is not None:
             reader.close()
-        self._thread.join(within)
+        for thread in self._threads:
+            thread.join(within)
         self._results.stop(within)
 
     def executed(self, executed: Executed) -> None:
@@ -107,17 +118,15 @@ class Commands:
             self._broker, [commands_topic(self._gateway)], group=self._gateway, positions=self._journal, start="beginning"
         )
         while not self._stopping.is_set():
-            deliveries = reader.poll(max_messages=100, timeout=_LOOK_EVERY if self._held else 1.0)
+            deliveries = reader.poll(max_messages=100, timeout=1.0)
             if self._stopping.is_set():
                 return
             for delivery in deliveries:
-                self._take(delivery)
+                with self._turn:
+                    self._take(delivery)
             if deliveries:
                 reader.acknowledge(deliveries)
             pauses.reset()
-            self._look_at_held()
-            for late in self._journal.overdue(self._clock() - _PATIENCE):
-                self._journal.advance(late, "unknown", "the driver did not say what became of it")
 
     def _take(self, delivery: Delivery) -> None:
         try:
@@ -132,10 +141,27 @@ class Commands:
             self._journal.begin(command, "accepted")
             self._held[command.id] = command
 
-    def _look_at_held(self) -> None:
+    def _keep_looking(self) -> None:
+        """At what has been accepted, by itself: the broker may be away, and who reads from it held up."""
+        pauses = Backoff(_LOOK_EVERY, 10.0)
+        while not self._stopping.wait(_LOOK_EVERY):
+            try:
+                with self._turn:
+                    self._look()
+                pauses.reset()
+            except Exception as error:  # noqa: BLE001  (this thread must go on; a full disk, say, has room again)
+                self._log.error("commands that wait cannot be looked at", reason=str(error))
+                self._stopping.wait(pauses.next())
+
+    def _look(self) -> None:
         for command in list(self._held.values()):
             if self._try(command):
                 del self._held[command.id]
+        for late in self._journal.overdue(self._clock() - _PATIENCE):
+            self._journal.advance(late, "unknown", "the driver did not say what became of it")
+        if time.monotonic() >= self._forget_at:
+            self._journal.forget_old()
+            self._forget_at = time.monotonic() + _FORGET_EVERY
 
     def _try(self, command: Command) -> bool:
         """Execute or refuse a command; False when it has to wait for its application."""
@@ -143,6 +169,8 @@ class Commands:
             self._step(command, "failed", f"is for the gateway {command.gateway!r}, this is {self._gateway!r}")
         elif command.deadline < self._clock():
             self._step(command, "expired", "came after its deadline")
+        elif command.issued_at <= self._journal.lost_until and command.id not in self._held:
+            self._step(command, "unknown", "the journal that knew whether it has been executed was damaged: send it again")
         else:
             target = self._fleet.target(command.device, command.name)
             if target.state == "wait":
@@ -160,7 +188,12 @@ class Commands:
             self._journal.advance(command.id, "unknown", "the application ended while it was handed the command")
 
     def _step(
-        self, command: Command, step: Literal["started", "failed", "expired"], detail: str = "", *, application: str = ""
+        self,
+        command: Command,
+        step: Literal["started", "failed", "expired", "unknown"],
+        detail: str = "",
+        *,
+        application: str = "",
     ) -> None:
         if command.id in self._held:
             self._journal.advance(command.id, step, detail, application=application)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from brokers import Broker, connect
+from brokers.redaction import redact
+from gateway_agent.host.messages import BEAT
 from gateway_agent.outbox import WhenFull
 from schemas.errors import ConfigurationError
 from schemas.rpc import Grouping
@@ -21,6 +24,9 @@ from settings.substitution import secret
 
 #: Smaller than what one publisher and one child have in hand, an outbox would stand still.
 _LEAST_OUTBOX: Final = 16 << 20
+#: Seconds. A heartbeat or two may be late on a machine that is busy.
+_LEAST_PATIENCE: Final = 3 * BEAT
+_DEFAULT: Final = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*:-([^}]*)\}")
 
 
 class Gateway(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +76,10 @@ class ChannelSection(msgspec.Struct, frozen=True):
 
 
 class Restart(msgspec.Struct, frozen=True):
-    """Patience with an application that fails: ``failures`` within ``window`` and it stays down."""
+    """Patience with an application that fails: ``failures`` within ``window`` and it stays down.
+
+    One is killed as hung after ``hung_after`` without a sign of life; it gives one a second.
+    """
 
     first_pause: Seconds = Seconds(0.5)
     longest_pause: Seconds = Seconds(30)
@@ -174,6 +183,13 @@ def _check(loaded: Loaded) -> None:
             check_part(kind, name)
         except ConfigurationError as error:
             raise loaded.error(at, error.message, remedy=error.remedy) from None
+    for name, application in config.applications.items():
+        if application.restart.hung_after < _LEAST_PATIENCE:
+            raise loaded.error(
+                ("applications", name, "restart", "hung_after"),
+                f"{application.restart.hung_after:g} s are too few: a process at work is heard every {BEAT:g} s",
+                remedy=f'at least "{_LEAST_PATIENCE:g}s"',
+            )
     if not config.transports:
         raise loaded.error(("transports",), "there is none", remedy='add [transports.main] with url = "local:DIR", say')
     for name, transport in config.transports.items():
@@ -183,9 +199,23 @@ def _check(loaded: Loaded) -> None:
             raise loaded.error(("transports", name, "url"), error.message, remedy=error.remedy) from None
     if config.outbox.max_bytes < _LEAST_OUTBOX:
         raise loaded.error(("outbox", "max_bytes"), f"{config.outbox.max_bytes} bytes are too few", remedy='at least "16MiB"')
-    if config.master is not None and not config.master.url.startswith(("http://", "https://", "ws://", "wss://")):
-        raise loaded.error(("master", "url"), f"{config.master.url!r} is no URL", remedy="such as http://127.0.0.1:8080")
+    if config.master is not None:
+        _check_master(loaded, config.master.url)
     _check_transports(loaded)
+
+
+def _check_master(loaded: Loaded, master: str) -> None:
+    if not master.startswith(("http://", "https://", "ws://", "wss://")):
+        raise loaded.error(("master", "url"), f"{master!r} is no URL", remedy="such as http://127.0.0.1:8080")
+    # It is told the brokers' URLs as they are written, and shows them to others.
+    for name, url in loaded.written_urls.items():
+        literal = _DEFAULT.sub(r"\1", url)
+        if redact(literal) != literal:
+            raise loaded.error(
+                ("transports", name, "url"),
+                "holds a password, and the master would be told it",
+                remedy="write it as a variable without a default, ${NAME}, that this gateway and each reader set",
+            )
 
 
 def _check_transports(loaded: Loaded) -> None:

@@ -28,8 +28,8 @@ _OPEN_WITHIN: Final = 10.0
 _ANSWER_WITHIN: Final = 15.0
 #: Reports kept while there is no connection; the oldest go first.
 _MAX_REPORTS: Final = 1_000
-#: Seconds after a refusal that will not change by itself.
-_AFTER_REFUSAL: Final = 60.0
+#: Seconds after a refusal that will not change by itself, at most: half of it at least, so that a fleet spreads out.
+_AFTER_REFUSAL: Final = 120.0
 
 State = Literal["off", "connecting", "connected", "refused"]
 
@@ -107,6 +107,7 @@ class ControlLink:
 
     def _run(self) -> None:
         pauses = Backoff(0.5, 30.0)
+        refusals = Backoff(_AFTER_REFUSAL, _AFTER_REFUSAL)
         while not self._stopping.is_set():
             self._again.clear()
             try:
@@ -114,7 +115,7 @@ class ControlLink:
                 pause = 0.0
             except _Refused as error:
                 self._set("refused", str(error), level="error")
-                pause = max(pauses.next(), _AFTER_REFUSAL)
+                pause = refusals.next()
             except (OSError, TimeoutError, _Lost, IoTCloudError, msgspec.MsgspecError) as error:
                 self._set("connecting", str(error), level="warning")
                 pause = pauses.next()

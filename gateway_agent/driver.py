@@ -113,7 +113,10 @@ class Context(Protocol):
         """
 
     def emit_many(self, events: Iterable[Event]) -> None:
-        """Emit events in one go: faster, and together in one transaction, if they are not more than fit into one."""
+        """Emit events in one go: faster. When one of them does not fit its channel's schema, none is taken.
+
+        Up to 1,000 events of up to 2 MB are one transaction, more are several; in `together` all of them belong to that.
+        """
 
     def together(self) -> AbstractContextManager[None]:
         """What is emitted and stored inside becomes durable as a whole, or not at all: not after an exception, say.

@@ -12,10 +12,12 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from gateway_agent.driver import Channel, Driver
 from schemas.errors import ConfigurationError, SchemaError
 from schemas.registry import SHIPPED, EventSchema, event_schema, load_event_schema, shipped
-from settings import convert
+from settings import convert, place
 
 ENTRY_POINTS: Final = "iotcloud.drivers"
 
@@ -43,7 +45,7 @@ def find_driver(name: str) -> type[Driver[Any]]:
 
 
 def shipped_drivers() -> list[str]:
-    """Names of the drivers that come with the agent: the folders below `gateway_agent.drivers`."""
+    """Names of the drivers that come with the agent: the candidates below `gateway_agent.drivers`."""
     import gateway_agent.drivers as package
 
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.ispkg)
@@ -58,14 +60,31 @@ def driver_folder(name: str) -> Path:
 
 
 def make_driver(
-    driver: type[Driver[Any]], settings: Mapping[str, Any], *, origin: str, application: str, lines: Any = None
+    driver: type[Driver[Any]],
+    settings: Mapping[str, Any],
+    *,
+    origin: str,
+    application: str,
+    lines: Mapping[tuple[str, ...], int] | None = None,
 ) -> Driver[Any]:
-    """A driver with its settings, checked. Raises `ConfigurationError` with the path of the field that is wrong."""
+    """A driver with its settings, checked. Raises `ConfigurationError` with the place of the field that is wrong.
+
+    Whatever else a driver's own code raises passes.
+    """
     at = ("applications", application, "settings")
-    made = driver(convert(dict(settings), driver.Settings, origin=origin, at=at, lines=lines))
-    names = [channel.name for channel in made.channels]
+    checked = convert(dict(settings), driver.Settings, origin=origin, at=at, lines=lines)
+    try:
+        made = driver(checked)
+        names = [channel.name for channel in made.channels]
+    except ConfigurationError as error:
+        # A driver names the field that is wrong at the beginning, if it can.
+        named, _, problem = error.message.partition(": ")
+        field = tuple(named.split("."))
+        if field[0] not in {one.encode_name for one in msgspec.structs.fields(driver.Settings)}:
+            field, problem = (), error.message
+        raise ConfigurationError(f"{place(origin, (*at, *field), lines or {})}: {problem}", remedy=error.remedy) from error
     if len(set(names)) != len(names):
-        raise ConfigurationError(f"{origin}: {'.'.join(at)}: a channel is declared twice: {', '.join(names)}")
+        raise ConfigurationError(f"{place(origin, at, lines or {})}: a channel is declared twice: {', '.join(names)}")
     return made
 
 
@@ -85,13 +104,13 @@ def channel_schema(channel: Channel, driver: type[Driver[Any]], *, override: str
             f"channel {channel.name!r}: no schema {source!r}",
             remedy=f"did you mean {near[0]!r}?" if near else f"one of {', '.join(SHIPPED)}, or a path to an .avsc file",
         )
-    places = [Path(folder) / source, Path(inspect.getfile(driver)).parent / source]
-    for place in places:
-        if place.exists():
-            return load_event_schema(place)
+    candidates = [Path(folder) / source, Path(inspect.getfile(driver)).parent / source]
+    for file in candidates:
+        if file.exists():
+            return load_event_schema(file)
     raise SchemaError(
         f"channel {channel.name!r}: {source}: no such file",
-        remedy="looked in " + ", ".join(str(place.parent) for place in places),
+        remedy="looked in " + ", ".join(str(file.parent) for file in candidates),
     )
 
 

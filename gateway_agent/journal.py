@@ -10,12 +10,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from brokers.positions import Place
+from gateway_agent.outbox.layout import finish_repair, is_damage, repaired
 from schemas.command import FINAL_STEPS, Command, CommandState, Step, decode_command, encode_command, encode_command_state
 from schemas.errors import IoTCloudError
 
@@ -27,10 +28,14 @@ CREATE INDEX IF NOT EXISTS commands_by_step ON commands (step, time);
 CREATE TABLE IF NOT EXISTS results (id INTEGER PRIMARY KEY, command TEXT NOT NULL, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS positions (
     topic TEXT NOT NULL, partition INTEGER NOT NULL, next INTEGER NOT NULL, PRIMARY KEY (topic, partition)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lost (until INTEGER NOT NULL);
 """
 _PRAGMAS: Final = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA cache_size=-512")
 #: Finished commands are remembered for so many µs after their deadline; one that comes again later has expired anyway.
 _REMEMBER: Final = 7 * 24 * 3_600_000_000
+
+#: µs by which the clocks of who sends commands may be ahead of this one's.
+_SKEW: Final = 60_000_000
 
 _Execute = Callable[..., sqlite3.Cursor]
 
@@ -51,7 +56,8 @@ class Result:
 class Journal:
     """An open journal. Any thread may use it. Raises `JournalError`. Times are µs since 1970, UTC.
 
-    It keeps positions of a subscription too, see `brokers.positions.Positions`.
+    It keeps positions of a subscription too, see `brokers.positions.Positions`. A file that is broken is put aside for a new
+    one: commands issued up to ``lost_until`` may have been in it, and must not be executed.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], int] = lambda: time.time_ns() // 1_000) -> None:
@@ -61,12 +67,19 @@ class Journal:
         #: Set when there are new results.
         self.news = threading.Event()
         self.news.set()
+        #: Where the file is that was found broken just now.
+        self.put_aside: Path | None = None
         try:
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-            for pragma in _PRAGMAS:
-                self._connection.execute(pragma)
-            self._connection.executescript(_SCHEMA)
-        except sqlite3.Error as error:
+            finish_repair(path)
+            try:
+                self._connection = _opened(path)
+            except sqlite3.DatabaseError as error:
+                if not is_damage(error):
+                    raise
+                self.put_aside = _begin_anew(path, clock())
+                self._connection = _opened(path)
+            self.lost_until = int(self._connection.execute("SELECT coalesce(max(until), 0) FROM lost").fetchone()[0])
+        except (sqlite3.Error, OSError) as error:
             raise self._error(error) from error
 
     def close(self) -> None:
@@ -181,5 +194,38 @@ class Journal:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
-    def _error(self, error: sqlite3.Error) -> JournalError:
-        return JournalError(f"{self._path}: {error}", remedy="see that the disk has room and the file is intact")
+    def _error(self, error: Exception) -> JournalError:
+        if is_damage(error):
+            return JournalError(
+                f"{self._path}: {error}", remedy="start the agent again: it puts the file aside and begins a new journal"
+            )
+        return JournalError(f"{self._path}: {error}", remedy=f"see that the disk has room and {self._path} may be written")
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+    try:
+        for pragma in _PRAGMAS:
+            connection.execute(pragma)
+        connection.executescript(_SCHEMA)
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            damage = sqlite3.DatabaseError(found)
+            damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise damage
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _begin_anew(path: Path, now: int) -> Path:
+    """Put a new journal in the place of a broken one; returns where that is kept."""
+    draft = path.with_name(f"{path.stem}.draft.sqlite")
+    draft.unlink(missing_ok=True)
+    with closing(_opened(draft)) as connection:
+        connection.execute("INSERT INTO lost VALUES (?)", (now + _SKEW,))
+    draft.rename(repaired(path))
+    kept = path.with_name(f"{path.stem}.damaged-{now // 1_000}.sqlite")
+    finish_repair(path, kept)
+    return kept

@@ -1,23 +1,29 @@
-"""Publishing what the outbox holds: one thread per transport, in order, until the broker has taken it over."""
+"""Publishing what the outbox holds: one thread per transport, topic by topic in order, until the broker has taken it over.
+
+All topics go together. When an attempt fails, it may be that the broker is away, or that it does not take these topics. As
+soon as it takes anything else, those that failed go by themselves (`gateway_agent.lanes`), each with pauses of its own, and
+the others go on; until then the transport waits as a whole.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Final, Literal
 
-from brokers import Broker, BrokerError, BrokerRefused, Message, PublishError
+from brokers import Broker, BrokerRefused
 from brokers.backoff import Backoff
-from brokers.contract import Publisher
-from gateway_agent.outbox import Held, Outbox
-from gateway_agent.outbox.records import REFUSED
+from gateway_agent.lanes import Lane, Lanes
+from gateway_agent.outbox import Choice, Held, Outbox
+from gateway_agent.sending import Sender
 from telemetry.logs import logger
 
-#: Seconds a broker has to take over what it is given, and to wait for new frames before looking around.
-_PUBLISH_WITHIN: Final = 30.0
+#: Seconds to wait for new frames before looking around.
 _LOOK_EVERY: Final = 0.25
+#: Topics that are tried between two attempts while nothing is taken: it may be another that the broker takes.
+_PROBES: Final = 4
 
 State = Literal["idle", "publishing", "unavailable", "refused"]
 
@@ -36,21 +42,33 @@ class TransportPublisher:
         report: Callable[[str, str], None] = lambda _kind, _detail: None,
     ) -> None:
         self.name = name
-        self._broker = broker
         self._outbox = outbox
-        self._gateway = gateway
-        self._groups = tuple(groups)
-        self._kept: set[str] = set()
         self._report = report
+        self._sender = Sender(broker, outbox, gateway=gateway, groups=groups, report=report)
         self._log = logger("publisher", transport=name, broker=broker.url)
         self._stopping = threading.Event()
-        self._publisher: Publisher | None = None
         self._pauses = Backoff(0.1, 30.0)
+        #: Where to look for more, and what is tried next: portions of topics of their own when all together have failed.
+        self._after = -1
+        self._pending: list[list[Held]] = []
+        self._lanes = Lanes()
+        #: While nothing is taken: other topics that were tried, by the frame, longest ago first; where to look for others.
+        self._probed: dict[int, int] = {}
+        self._ahead = -1
         self._thread = threading.Thread(target=self._run, name=f"publish-{name}", daemon=True)
         #: How it is, and since when or why.
         self.state: State = "idle"
         self.detail = ""
-        self.failures = 0
+
+    @property
+    def failures(self) -> int:
+        """Attempts after which something was left to be tried again."""
+        return self._sender.failures
+
+    @property
+    def waiting(self) -> dict[str, str]:
+        """Why topics wait that the broker does not take while it takes others, by topic."""
+        return self._lanes.reasons()
 
     def start(self) -> None:
         self._thread.start()
@@ -58,79 +76,112 @@ class TransportPublisher:
     def stop(self) -> None:
         """Stop at once; what is under way is sent again another time."""
         self._stopping.set()
-        publisher = self._publisher
-        if publisher is not None:
-            publisher.close()
+        self._sender.close()
 
     def join(self, timeout: float) -> None:
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        after = -1
-        pending: list[Held] = []
         while not self._stopping.is_set():
-            if not pending:
-                pending = self._outbox.hand_out(self.name, after=after, timeout=_LOOK_EVERY)
-                if not pending:
-                    self._set("idle" if self.state == "publishing" else self.state, self.detail)
-                    if self._outbox.failed:
-                        break
-                    continue
-            try:
-                self._publish(pending)
-            except PublishError as error:
-                pending, after = self._after_failure(pending, error)
-            except BrokerError as error:
-                self._unavailable(error)
-            except Exception as error:  # noqa: BLE001  (a broker's client may raise anything; this thread must go on)
-                self._unavailable(error)
+            if lane := self._lanes.due():
+                self._try_lane(lane)
+            if self._pending:
+                self._try_pending()
+            elif not self._lanes.catching_up and not self._look() and self._outbox.failed:
+                break
+        self._sender.forget()
+
+    def _look(self) -> bool:
+        """Look for more; whether there is anything."""
+        timeout = 0.0 if self._lanes.due() else _LOOK_EVERY
+        found = self._outbox.pick(self.name, Choice(self._after, without=self._lanes.streams), timeout=timeout)
+        self._after = self._ahead = found.seen
+        if found.frames:
+            self._pending = [found.frames]
+        else:
+            self._set("idle" if self.state == "publishing" else self.state, self.detail)
+        return bool(found.frames)
+
+    def _try_pending(self) -> None:
+        outcome = self._sender.attempt(self._pending[0])
+        if outcome.heard:
+            del self._pending[0]
+            for stream, left in outcome.left.items():
+                lane = self._lanes.open(stream, left.topic, left.after)
+                if left.failed:
+                    self._put_off(lane, left.after, outcome.error)
+            self._heard()
+            return
+        first, *others = self._pending
+        by_topic = [list(frames) for _, frames in groupby(sorted(first, key=_stream), key=_stream)]
+        self._pending = [*others, *by_topic]
+        self._wait(self._unavailable(outcome.error))
+
+    def _try_lane(self, lane: Lane) -> None:
+        found = self._outbox.pick(self.name, Choice(lane.after, only=lane.stream, up_to=self._after))
+        if not found.frames:
+            lane.after = found.seen
+            if found.seen >= self._after:
+                self._lanes.close(lane)
+            return
+        outcome = self._sender.attempt(found.frames)
+        left = outcome.left.get(lane.stream)
+        if left is not None and left.failed:
+            self._put_off(lane, left.after, outcome.error)
+        else:
+            if lane.reason:
+                self._log.info("the broker takes a topic again", topic=lane.topic)
+                self._report("topic_available", f"{self.name}: {lane.topic}")
+            self._lanes.go_on(lane, left.after if left else found.frames[-1].id)
+        if outcome.heard:
+            self._heard()
+
+    def _wait(self, pause: float) -> None:
+        """Nothing is taken. Wait, but try topics that have not been tried, for they may be taken."""
+        until = time.monotonic() + pause
+        if self._probed:
+            stream = next(iter(self._probed))
+            number = self._probed.pop(stream)
+            self._probe(Choice(number - 1, only=stream, up_to=number))
+        tried = 0
+        while self._pending and tried < _PROBES and not self._stopping.is_set() and not self._outbox.failed:
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            choice = Choice(self._ahead, without=self._untaken(), ahead=True, max_frames=1)
+            tried += self._probe(choice, timeout=min(_LOOK_EVERY, left))
+        if self._pending:
+            self._stopping.wait(max(0.0, until - time.monotonic()))
+
+    def _untaken(self) -> frozenset[int]:
+        return self._lanes.streams | {portion[0].stream for portion in self._pending} | self._probed.keys()
+
+    def _probe(self, choice: Choice, timeout: float = 0.0) -> bool:
+        """Try a frame of a topic, out of turn; whether there is one."""
+        found = self._outbox.pick(self.name, choice, timeout=timeout)
+        if choice.ahead:
+            self._ahead = found.seen
+        for frame in found.frames:
+            if self._sender.attempt([frame], wait=True).heard:
+                self._heard()
             else:
-                self._outbox.let_go(pending)
-                after, pending = max(after, pending[-1].id), []
-                self._recovered()
-        self._forget_publisher()
+                self._probed[frame.stream] = frame.id
+        return bool(found.frames)
 
-    def _publish(self, frames: Sequence[Held]) -> None:
-        self._keep({frame.topic for frame in frames} - self._kept)
-        if self._publisher is None:
-            self._publisher = self._broker.publisher()
-        messages = [Message(frame.topic, self._gateway, frame.body) for frame in frames]
-        self._publisher.publish(messages, timeout=_PUBLISH_WITHIN)
+    def _heard(self) -> None:
+        """The broker is there. What it did not take meanwhile goes by itself until it has caught up."""
+        for portion in self._pending:
+            self._lanes.open(portion[0].stream, portion[0].topic, portion[0].id - 1)
+        self._pending = []
+        self._probed.clear()
+        self._ahead = self._after
+        self._recovered()
 
-    def _keep(self, topics: set[str]) -> None:
-        """Before the first frame of a topic goes out: what is published is kept for those who shall read it."""
-        for topic in sorted(topics):
-            for group in self._groups:
-                try:
-                    self._broker.keep([topic], group=group, timeout=_PUBLISH_WITHIN)
-                except BrokerRefused as error:
-                    # Whoever has not the right to make it may find it made by who has.
-                    self._log.warning("not known to be kept for a group", topic=topic, group=group, reason=str(error))
-                    self._report("not_kept", f"{topic} for {group}: {error}")
-            self._kept.add(topic)
-
-    def _after_failure(self, frames: list[Held], error: PublishError) -> tuple[list[Held], int]:
-        """What to publish next, and behind which frame to look for more then."""
-        after = frames[-1].id
-        missing, refused = set(error.unacknowledged), set(error.refused)
-        self._outbox.let_go([frame for index, frame in enumerate(frames) if index not in missing])
-        left = [frame for index, frame in enumerate(frames) if index in missing]
-        if refused:
-            given_up = [frame for index, frame in enumerate(frames) if index in refused]
-            self._log.error("the broker will never take some frames: dropped", frames=len(given_up), reason=error.message)
-            self._report("frames_refused", error.message)
-            self._outbox.give_up(given_up, REFUSED)
-            # In their places stand other records now: look at them again, in their order.
-            left, after = [], min(frame.id for frame in left) - 1
-        if missing - refused:
-            self._unavailable(error)
-        return left, after
-
-    def _unavailable(self, error: Exception) -> None:
+    def _unavailable(self, error: Exception | None) -> float:
+        """Nothing is taken; returns the seconds to wait."""
         if self._stopping.is_set():
-            return  # its publisher was closed, and says so
+            return 0.0  # its publisher was closed, and says so
         pause = self._pauses.next()
-        self.failures += 1
         state: State = "refused" if isinstance(error, BrokerRefused) else "unavailable"
         if self.state != state:
             self._log.warning(
@@ -138,8 +189,18 @@ class TransportPublisher:
             )
             self._report(f"transport_{state}", f"{self.name}: {error}")
         self._set(state, str(error))
-        self._forget_publisher()
-        self._stopping.wait(pause)
+        return pause
+
+    def _put_off(self, lane: Lane, after: int, error: Exception | None) -> None:
+        if self._stopping.is_set():
+            return
+        reason, known = str(error), bool(lane.reason)
+        pause = self._lanes.put_off(lane, after, reason)
+        if not known:
+            self._log.warning(
+                "the broker does not take a topic; others go on", topic=lane.topic, reason=reason, again_in=round(pause, 2)
+            )
+            self._report("topic_unavailable", f"{self.name}: {lane.topic}: {reason}")
 
     def _recovered(self) -> None:
         self._pauses.reset()
@@ -151,19 +212,16 @@ class TransportPublisher:
     def _set(self, state: State, detail: str) -> None:
         self.state, self.detail = state, detail
 
-    def _forget_publisher(self) -> None:
-        """The next attempt connects anew."""
-        publisher, self._publisher = self._publisher, None
-        if publisher is not None:
-            with contextlib.suppress(Exception):
-                publisher.close()
+
+def _stream(frame: Held) -> int:
+    return frame.stream
 
 
 def drained(outbox: Outbox, within: float) -> bool:
     """Wait until the outbox holds nothing; False after ``within`` seconds."""
     until = time.monotonic() + within
     while outbox.status().buffered_bytes:
-        if time.monotonic() >= until:
+        if outbox.failed or time.monotonic() >= until:
             return False
         time.sleep(0.02)
     return True

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
+import re
+import select
+import termios
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from brokers.backoff import Backoff
 from schemas.errors import ConfigurationError, IoTCloudError
 
 if TYPE_CHECKING:
@@ -20,7 +23,12 @@ if TYPE_CHECKING:
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 #: Seconds a write may take.
-_WRITE_WITHIN: Final = 5.0
+WRITE_WITHIN: Final = 5.0
+#: Seconds between looks whether the device has taken what was written.
+_LOOK_EVERY: Final = 0.01
+_USB: Final = re.compile(r"usb:([0-9A-Fa-f]{1,4}):([0-9A-Fa-f]{1,4})(?::(.+))?")
+#: How a port shows that it is gone. pyserial's own errors are OSErrors; TypeError: closed meanwhile.
+_GONE: Final = (OSError, TypeError, termios.error)
 
 
 class SerialUnavailable(IoTCloudError):
@@ -37,18 +45,15 @@ class SerialPort:
     def __init__(self, context: Context, port: str, *, baud: int = 9600, **options: Any) -> None:
         self._context = context
         self._asked = port
-        self._locate = _finder(port)
-        self._options = {"baudrate": baud, "write_timeout": _WRITE_WITHIN, **options}
+        self._locate = finder(port)
+        self._options = {"baudrate": baud, **options}
         self._port: serial.Serial | None = None
         self._writing = threading.Lock()
-        self._attempts = 0
+        self._pauses = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        self._put_off = False
         self._again_at = 0.0
         #: How often it was opened.
         self.opened = 0
-
-    @property
-    def connected(self) -> bool:
-        return self._port is not None
 
     @property
     def path(self) -> str | None:
@@ -63,30 +68,42 @@ class SerialPort:
         if port is None or self._context.stopping:
             return b""
         try:
-            port.timeout = timeout
+            if port.timeout != timeout:
+                port.timeout = timeout
             data = bytes(port.read(1))
             waiting = min(port.in_waiting, max_bytes - 1) if data else 0
             return data + bytes(port.read(waiting)) if waiting else data
-        except (OSError, TypeError) as error:  # pyserial's own errors are OSErrors; TypeError: closed meanwhile
+        except _GONE as error:
             self._lose(error)
             return b""
 
-    def write(self, data: bytes) -> None:
-        """Raises `SerialUnavailable` when the port is gone or takes nothing."""
-        with self._writing:
+    def write(self, data: bytes, *, within: float = WRITE_WITHIN) -> None:
+        """Write all of ``data`` within so many seconds, else discard what the device has not taken.
+
+        Raises `SerialUnavailable` when the port is gone or the device takes nothing.
+        """
+        until = time.monotonic() + within
+        if not self._writing.acquire(timeout=max(0.0, within)):
+            raise SerialUnavailable(f"{self._asked}: is still being written to", remedy="try again")
+        try:
             port = self._port
             if port is None:
                 raise SerialUnavailable(f"{self._asked}: is not connected", remedy="plug the device in")
             try:
-                port.write(data)
-                port.flush()
-            except (OSError, TypeError) as error:
+                _send(port, data, until)
+            except TimeoutError as error:
+                with contextlib.suppress(*_GONE):
+                    port.reset_output_buffer()
+                raise SerialUnavailable(f"{self._asked}: {error}", remedy="does the device hold up the line?") from None
+            except _GONE as error:
                 raise SerialUnavailable(f"{self._asked}: {error}", remedy="plug the device in") from error
+        finally:
+            self._writing.release()
 
     def close(self) -> None:
         port, self._port = self._port, None
         if port is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(*_GONE):
                 port.close()
 
     def __enter__(self) -> Self:
@@ -110,12 +127,13 @@ class SerialPort:
             self._port = serial.Serial(os.path.realpath(path), **self._options)
         except ValueError as error:
             raise ConfigurationError(f"serial port {self._asked}: {error}", remedy="check baud and the other options") from error
-        except OSError as error:
-            self._put_off()
-            if self._attempts == 1:
+        except (OSError, termios.error) as error:
+            if not self._put_off:
                 self._context.log.warning("the serial port cannot be opened yet", port=self._asked, reason=str(error))
+            self._try_later()
             return False
-        self._attempts = 0
+        self._pauses.reset()
+        self._put_off = False
         self.opened += 1
         self._context.log.info("the serial port is open", port=self._asked, path=path)
         return True
@@ -123,25 +141,43 @@ class SerialPort:
     def _lose(self, error: Exception) -> None:
         self._context.log.warning("the serial port is gone", port=self._asked, reason=str(error))
         self.close()
-        self._put_off()
+        self._try_later()
 
-    def _put_off(self) -> None:
-        whole = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._attempts, 16))
-        self._attempts += 1
-        self._again_at = time.monotonic() + random.uniform(whole / 2, whole)
+    def _try_later(self) -> None:
+        self._put_off = True
+        self._again_at = time.monotonic() + self._pauses.next()
 
 
-def _finder(port: str) -> Callable[[], str | None]:
+def _send(port: serial.Serial, data: bytes, until: float) -> None:
+    """Until the device has taken ``data``. Raises TimeoutError, or as a port that is gone does.
+
+    Not by `serial.Serial.write` and ``flush``: one waits for more room than it needs, the other without an end.
+    """
+    ready = select.poll()
+    ready.register(port.fileno(), select.POLLOUT)
+    while data:
+        left = until - time.monotonic()
+        if left <= 0 or not ready.poll(left * 1_000):
+            raise TimeoutError(f"{len(data)} bytes were not taken in time")
+        with contextlib.suppress(BlockingIOError):
+            data = data[os.write(port.fileno(), data) :]
+    while waiting := port.out_waiting:
+        if time.monotonic() > until:
+            raise TimeoutError(f"{waiting} bytes were not sent in time")
+        time.sleep(_LOOK_EVERY)
+
+
+def finder(port: str) -> Callable[[], str | None]:
+    """What finds the device file of a port, None while it is not there. Raises `ConfigurationError` for what is no port."""
     if not port.startswith("usb:"):
         return lambda: port if os.path.lexists(port) else None
-    try:
-        vendor, product, *rest = port.removeprefix("usb:").split(":")
-        wanted = (int(vendor, 16), int(product, 16))
-    except ValueError:
+    match = _USB.fullmatch(port)
+    if match is None:
         raise ConfigurationError(
-            f"serial port {port!r} is no USB id", remedy="write usb:VVVV:PPPP or usb:VVVV:PPPP:SERIAL, such as usb:1546:01a8"
-        ) from None
-    number = rest[0] if rest else None
+            f"port: {port!r} is no USB id", remedy="write usb:VVVV:PPPP or usb:VVVV:PPPP:SERIAL, such as usb:1546:01a8"
+        )
+    wanted = (int(match[1], 16), int(match[2], 16))
+    number = match[3]
 
     def find() -> str | None:
         from serial.tools import list_ports

@@ -11,6 +11,7 @@ from gateway_agent.host.application import Wiring
 from gateway_agent.host.messages import MAX_BATCH_BYTES, ChannelSpec, Hello
 from gateway_agent.outbox import Route
 from schemas import rpc
+from schemas.errors import ConfigurationError
 from schemas.frame import MAX_BYTES
 from schemas.registry import event_schema
 from schemas.topics import event_topic
@@ -41,6 +42,8 @@ def wire(loaded: Loaded, application: str, hello: Hello, brokers: Mapping[str, B
         if limit is not None:
             limits.append(limit - _AROUND)
         routing[channel.name] = _route(loaded, application, channel, transport, min(MAX_BYTES, limit or MAX_BYTES))
+        if sections[channel.name].grouping == "single":
+            _check_devices(loaded, application, channel.name, hello.devices)
     return Wiring(
         route=_remembered(routing),
         single=tuple(name for name, one in sections.items() if one.grouping == "single"),
@@ -95,6 +98,16 @@ def _route(
         return Route(topic, transport, schema, section.when_full or config.outbox.when_full, max_frame_bytes)
 
     return route
+
+
+def _check_devices(loaded: Loaded, application: str, channel: str, devices: tuple[str, ...]) -> None:
+    """Whether the devices known beforehand can have topics of their own. Raises `ConfigurationError`."""
+    for device in devices:
+        try:
+            event_topic(loaded.config.gateway.site, application, channel, device=device)
+        except ConfigurationError as error:
+            at = ("applications", application, "channels", channel, "grouping")
+            raise loaded.error(at, f"a topic per device: {error.message}", remedy=error.remedy) from None
 
 
 def _remembered(of: Mapping[str, Callable[[str], Route]]) -> Callable[[str, str], Route]:

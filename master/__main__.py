@@ -27,7 +27,7 @@ When it listens it logs one line with event "listening" and its url, and writes 
 The interface is described at /schema."""
 
 #: Options that stand in the TOML file under the same name.
-_SAME: Final = ("data", "host", "port", "database", "token", "no_auth", "heartbeat", "lease", "url_file")
+_SAME: Final = ("data", "host", "port", "database", "token", "no_auth", "heartbeat", "lease", "keep_commands", "url_file")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--tls-key", metavar="FILE", help="its private key")
     add("--heartbeat", metavar="DURATION", help="how often gateways renew their lease (default: 5s)")
     add("--lease", metavar="DURATION", help="how long a gateway without heartbeats is not lost (default: 15s)")
+    add("--keep-commands", metavar="DURATION", help="how long commands that have ended are kept (default: 30d)")
     add("--url-file", metavar="FILE", help="gets the URL when the master listens")
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     return parser

@@ -14,10 +14,12 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
 from master.clock import Clock
+from master.config import KEEP_COMMANDS
 from master.control.handler import gateway_socket
 from master.gate import Gate
 from master.leases import Terms
 from master.rest import commands, fleet, operations, parameters, problems, topics, watch
+from master.rest.description import Document
 from master.rest.reference import ReferencePage
 from master.security import Credentials
 from master.services import Services, running
@@ -27,8 +29,15 @@ from schemas.errors import IoTCloudError
 MAX_BODY_BYTES: Final = 1024 * 1024
 
 
-def make_app(database: Database, terms: Terms, credentials: Credentials, *, clock: Clock | None = None) -> Gate:
-    """The master as an ASGI application over an open database."""
+def make_app(
+    database: Database,
+    terms: Terms,
+    credentials: Credentials,
+    *,
+    clock: Clock | None = None,
+    keep_commands: float = KEEP_COMMANDS,
+) -> Gate:
+    """The master as an ASGI application over an open database. ``keep_commands`` is in seconds."""
     held: list[Services] = []
 
     def services() -> Services:
@@ -36,7 +45,7 @@ def make_app(database: Database, terms: Terms, credentials: Credentials, *, cloc
 
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
-        async with running(database, terms, clock or Clock()) as started:
+        async with running(database, terms, clock or Clock(), keep_commands=keep_commands) as started:
             held.append(started)
             gate.services = started
             yield
@@ -67,7 +76,7 @@ def make_app(database: Database, terms: Terms, credentials: Credentials, *, cloc
             "Times are µs since 1970, UTC. Lists come in parts: give `next` back as `after`.",
             components=Components(security_schemes={"token": SecurityScheme(type="http", scheme="bearer")}),
             security=[{"token": []}],
-            render_plugins=[ReferencePage(path="/")],
+            render_plugins=[ReferencePage(path="/"), Document()],
             use_handler_docstrings=True,
         ),
         request_max_body_size=MAX_BODY_BYTES,

@@ -82,15 +82,16 @@ class Commander:
             raise
         with self._database.read() as connection:
             issued = commands.get(connection, command.id)
-        assert issued is not None, "it was written above, and commands are never deleted"
+        assert issued is not None, "it was written above, and is not old enough to be given up"
         return issued
 
     @staticmethod
     def _check_form(order: CommandRequest, args: str) -> None:
         if not math.isfinite(order.deadline) or not 0 < order.deadline <= MAX_DEADLINE:
             raise Invalid(f"deadline {order.deadline:g} is not a number of seconds", remedy=f"above 0 and up to {MAX_DEADLINE:g}")
-        if len(args) > MAX_ARGS_BYTES:
-            raise Invalid(f"args are {len(args)} bytes", remedy=f"{MAX_ARGS_BYTES} at most")
+        size = len(args.encode())
+        if size > MAX_ARGS_BYTES:
+            raise Invalid(f"args are {size} bytes", remedy=f"{MAX_ARGS_BYTES} at most")
         if order.id is not None:
             try:
                 UUID(order.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -13,6 +14,11 @@ from settings import Seconds
 from settings.quantities import Port
 from settings.substitution import secret
 from telemetry.logs import logger
+
+#: Seconds for which commands are kept after their last step: by default, and at least. Within that time the id of an order
+#: that is sent again is known, however long its deadline.
+KEEP_COMMANDS: Final = 30 * 86_400.0
+_SHORTEST_KEPT: Final = 86_400.0
 
 
 class Tls(msgspec.Struct, frozen=True):
@@ -39,6 +45,8 @@ class Config(msgspec.Struct, frozen=True):
     tls: Tls | None = None
     heartbeat: Seconds = Seconds(5)
     lease: Seconds = Seconds(15)
+    #: How long commands are kept, with their steps, after the last one.
+    keep_commands: Seconds = Seconds(KEEP_COMMANDS)
     #: A file that gets the URL when the master listens.
     url_file: str = ""
 
@@ -54,6 +62,15 @@ class Config(msgspec.Struct, frozen=True):
     def terms(self) -> Terms:
         """Raises `ConfigurationError`."""
         return Terms.of(float(self.heartbeat), float(self.lease))
+
+    @property
+    def commands_kept(self) -> float:
+        """Seconds. Raises `ConfigurationError`."""
+        if self.keep_commands < _SHORTEST_KEPT:
+            raise ConfigurationError(
+                f"keep_commands: {float(self.keep_commands):g} s are too few", remedy='at least "1d", the longest deadline'
+            )
+        return float(self.keep_commands)
 
 
 def credentials(config: Config) -> Credentials:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -11,9 +12,11 @@ from master.errors import Refused
 from schemas.errors import ConfigurationError, SchemaError
 from schemas.registry import EventSchema, event_schema
 from schemas.rpc import Application, Channel, Register
-from schemas.topics import check_part, check_topic
+from schemas.topics import check_part, check_topic, commands_topic, results_topic
 
 _DEVICE: Final = "{device}"
+#: A variable in a URL, and its default.
+_VARIABLE: Final = re.compile(r"\$\{[^}:]*(?::-([^}]*)|:[^}]*)?\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,8 @@ class Checked:
 def check(message: Register) -> Checked:
     """Raises `Refused` with the reason and the remedy."""
     try:
-        check_part("gateway", message.gateway)
+        commands_topic(message.gateway)
+        results_topic(message.gateway)
         check_part("site", message.site)
     except ConfigurationError as error:
         raise Refused(error.message, remedy=error.remedy) from None
@@ -82,16 +86,24 @@ def _schema(text: str, where: str) -> EventSchema:
 
 
 def _check_url(name: str, url: str) -> None:
+    """Refuse what is no broker URL or holds a secret, also as the default of a variable."""
     # Variables of the gateway need not be set here: a password is judged by its form alone.
-    if url.startswith("${"):
-        return
+    literal = _VARIABLE.sub(lambda found: found[1] or found[0], url)
+    begins = _VARIABLE.match(literal)
+    if begins is not None and begins.end() == len(literal):
+        return  # whoever reads sets all of it
+    # What a variable at the beginning stands for: a scheme, or also what follows one.
+    rest = literal[begins.end() :] if begins else literal
+    scheme = rest.startswith("://") or (rest.startswith(":") and "@" not in rest)
+    stand_in = "" if begins is None else "x" if scheme else "x://h"
     try:
-        shown = parse_url(url, _Anything()).redacted
+        shown = parse_url(stand_in + rest, _Anything()).redacted
     except ConfigurationError as error:
         raise Refused(f"transport {name}: {error.message}", remedy=error.remedy) from None
-    if shown != url:
+    if shown != stand_in + rest:
         raise Refused(
-            f"transport {name}: {shown} holds a secret", remedy="write it as a variable, ${NAME}, that each reader sets"
+            f"transport {name}: {begins[0] if begins else ''}{shown.removeprefix(stand_in)} holds a secret",
+            remedy="write it as a variable, ${NAME}, that each reader sets",
         )
 
 

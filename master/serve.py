@@ -58,13 +58,13 @@ class _Server(uvicorn.Server):
 
 def serve(config: Config) -> None:
     """Run a master until SIGTERM or SIGINT. Raises `ConfigurationError` and `master.store.database.StoreError`."""
-    terms = config.terms
+    terms, kept = config.terms, config.commands_kept
     with _owned(config.directory), contextlib.closing(_listen(config)) as listening:
         let_in = credentials(config)
         url = _url(config, listening)
         database = Database(config.database_url)
         try:
-            app = make_app(database, terms, let_in)
+            app = make_app(database, terms, let_in, keep_commands=kept)
             server = _Server(
                 _uvicorn(app, config),
                 started=lambda: _tell(url, config.url_file),

@@ -52,6 +52,16 @@ class Step(NamedTuple):
     pause: int
     #: Everything that was in the log is in the journal.
     complete: bool
+    #: What of the log is not in the journal has come since this call looked.
+    up_to_date: bool = False
+
+
+class _Read(NamedTuple):
+    records: list[Record]
+    #: They are all that the log held.
+    all: bool
+    #: The log has let go of them meanwhile.
+    fleeting: bool
 
 
 def archive_once(
@@ -65,15 +75,15 @@ def archive_once(
     if position is None:
         position = reader.begin_offset(topic, partition)
     try:
-        records = _waiting(reader, topic, partition, position, limits)
+        records, all_, fleeting = _waiting(reader, topic, partition, position, limits)
         if not records:
-            return Step(position, 0, _look(limits), complete=True)
+            return Step(position, 0, _look(limits), complete=True, up_to_date=True)
         due_in = records[0].append_time + limits.wait - now
         full = len(records) >= limits.records or sum(len(record.value) for record in records) >= limits.bytes
-        if due_in > 0 and not flush and not full:
+        if due_in > 0 and not (flush or full or fleeting):
             return Step(position, 0, max(_SHORTEST_LOOK, min(due_in, _look(limits))), complete=False)
         following = journal.append(topic, partition, records, first=position)
-        return Step(following, len(records), 0, complete=False)
+        return Step(following, len(records), 0, complete=False, up_to_date=all_)
     except OffsetExpired as expired:
         logger("archive").error(
             "records expired unarchived", topic=topic, partition=partition, first=position, next=expired.begin
@@ -86,20 +96,26 @@ def archive_once(
         return Step(overtaken.next_offset, 0, 0, complete=False)
 
 
-def _waiting(reader: LogReader, topic: str, partition: int, position: int, limits: ArchiveLimits) -> list[Record]:
+def _waiting(reader: LogReader, topic: str, partition: int, position: int, limits: ArchiveLimits) -> _Read:
     """Records from ``position`` on, as many as one append takes."""
     records: list[Record] = []
     size = 0
     while len(records) < limits.records and size < limits.bytes:
-        more = reader.read(
-            topic, partition, position, max_records=limits.records - len(records), max_bytes=max(1, limits.bytes - size)
-        )
+        try:
+            more = reader.read(
+                topic, partition, position, max_records=limits.records - len(records), max_bytes=max(1, limits.bytes - size)
+            )
+        except OffsetExpired:
+            if not records:
+                raise
+            # Nobody could read them another time.
+            return _Read(records, all=False, fleeting=True)
         if not more:
-            break
+            return _Read(records, all=True, fleeting=False)
         records += more
         size += sum(len(record.value) for record in more)
         position = more[-1].offset + 1
-    return records
+    return _Read(records, all=False, fleeting=False)
 
 
 def _look(limits: ArchiveLimits) -> int:
@@ -153,18 +169,30 @@ class ArchivePartition(beam.DoFn, RestrictionProvider):
         if not tracker.try_claim(tracker.current_restriction().start):
             return
         session = session_of(self._job)
+        key = (element.topic, element.partition)
         closing = self._until_end or session.closing.is_set()
-        flush = closing or session.stopping.is_set()
+        stopping = session.stopping.is_set() and not closing
+        if stopping and key not in session.unarchived:
+            # What has come since is for the next life of the job: a busy log would never let this one end.
+            tracker.defer_remainder(Duration(micros=_LONGEST_LOOK))
+            return
+        session.unarchived.add(key)
+        flush = closing or stopping
         try:
             step = self._step(session, element, flush=flush)
         except IoTCloudError as error:
             pause = self._failed(session, element, error, closing=closing)
+            if stopping or pause is None or pause > _LONGEST_LOOK:
+                # A stop does not wait for it: the next life of the job goes on where the journal ends.
+                session.unarchived.discard(key)
             if pause is None:
                 tracker.try_claim(ENDLESS - 1)
             else:
                 tracker.defer_remainder(Duration(micros=pause))
             return
-        self._failing.pop((element.topic, element.partition), None)
+        self._failing.pop(key, None)
+        if (closing and step.complete) or (stopping and step.up_to_date):
+            session.unarchived.discard(key)
         if closing and step.complete:
             tracker.try_claim(ENDLESS - 1)
         else:

@@ -24,7 +24,7 @@ from pipelines.command_line import PUBLISHED, REFUSED, CommandLine
 from pipelines.command_rows import alert_rows, command_rows
 from pipelines.rule_memory import PUBLISH, RECORD, JobRuleMemory, Pending
 from pipelines.session import session_of
-from pipelines.sinks import with_sink
+from pipelines.sinks import with_sink, write_rows
 from schemas.errors import IoTCloudError
 from schemas.topics import commands_topic
 from storage import Sink
@@ -160,10 +160,7 @@ class CommandOffice:
         if self._memory.pending(RECORD, most=1):
             self._stopping.wait(_GATHER_SECONDS)
         while batch := self._memory.pending(RECORD, most=_BATCH):
-            for sink in self._sinks:
-                for table, rows in ((COMMANDS.name, command_rows(batch)), (ALERTS.name, alert_rows(batch))):
-                    if len(rows):
-                        sink.write(table, rows)
+            write_rows(self._sinks, {COMMANDS.name: command_rows(batch), ALERTS.name: alert_rows(batch)})
             self._memory.recorded([found.number for found in batch])
             self._counted("rows_alerts", sum(found.fired.alert for found in batch))
         return _IDLE_SECONDS

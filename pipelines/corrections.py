@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import polars as pl
 
-from brokers import LogReader, OffsetExpired
+from brokers import LogReader
+from pipelines.batch.options import text_of
 from pipelines.others import with_others
 from pipelines.session import Session
 from pipelines.sources.discovery import Source
@@ -23,15 +24,15 @@ from transforms.admit import BEFORE_ALL, Admission, AdmitSettings, PartitionKey,
 from transforms.aggregates import LATE
 from transforms.block import block_of
 from transforms.decode import Decoder
+from transforms.few import MOST_PARTIALS
 from transforms.partials import merge_of, partials_of, rows_of
 from transforms.progress import Mark, restart
 from transforms.windowing import Correction
 from transforms.windows import WindowSpec
 
 _PAUSE_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 0.2
 _BLOCK_BYTES: Final = 1_100_000
-#: Partials of a window kept apart before they are merged.
-_MOST_PARTIALS: Final = 32
 
 
 @dataclass(frozen=True)
@@ -51,18 +52,16 @@ class Recomputation:
         wanted = {(correction.window, correction.start) for correction in corrections}
         windows = {window.name: window for window in self.windows}
         wanted = {(name, start) for name, start in wanted if name in windows}
+        wanted -= self._gone(wanted, marks, session)
         if not wanted:
             return {}
         least = min(start for _, start in wanted)
         most = max(start + windows[name].size for name, start in wanted)
         kept: dict[tuple[str, int], list[pl.DataFrame]] = {}
-        for source in self.sources:
-            for topic in source.topics:
-                with session.reader(source.url, topic, -2, base=source.base) as reader:
-                    for partition in reader.partitions(topic):
-                        start = restart(marks.get((topic, partition), ()), least)
-                        for columns in self._events(reader, topic, partition, start, least, most):
-                            self._add(columns, wanted, kept)
+        for reader, topic, partition in self._partitions(session):
+            start = restart(marks.get((topic, partition), ()), least)
+            for columns in self._events(reader, topic, partition, start, least, most):
+                self._add(columns, wanted, kept)
         now = self.clock()
         found: dict[str, list[pl.DataFrame]] = {}
         for (name, start), partials in kept.items():
@@ -71,12 +70,37 @@ class Recomputation:
             found.setdefault("sessions" if window.gap else "aggregates", []).append(rows)
         return found
 
+    def _partitions(self, session: Session) -> Iterator[tuple[LogReader, str, int]]:
+        for source in self.sources:
+            for topic in source.topics:
+                with session.reader(source.url, topic, -2, base=source.base) as reader:
+                    for partition in reader.partitions(topic):
+                        yield reader, topic, partition
+
+    def _gone(
+        self, wanted: Iterable[tuple[str, int]], marks: Mapping[PartitionKey, Sequence[Mark]], session: Session
+    ) -> set[tuple[str, int]]:
+        """Windows whose beginning the log no longer holds. Their rows stay as they are: a part must not replace a whole."""
+        gone: set[tuple[str, int]] = set()
+        for reader, topic, partition in self._partitions(session):
+            known, begin = marks.get((topic, partition), ()), reader.begin_offset(topic, partition)
+            gone |= {(name, start) for name, start in wanted if _first_needed(known, start, begin) < begin}
+        for name, start in gone:
+            session.counts.add("uncorrectable_windows")
+            logger("corrections").warning(
+                "a late event came to a window whose beginning the log no longer holds: its row stays as it is",
+                window=name,
+                start=text_of(start),
+                remedy="compute it from the archive: iotcloud pipeline reprocess; keep logs longer than lateness",
+            )
+        return gone
+
     def _add(self, columns: pl.DataFrame, wanted: set[tuple[str, int]], kept: dict[tuple[str, int], list[pl.DataFrame]]) -> None:
         for window, start, partial in partials_of(columns, self.windows):
             if (window.name, start) in wanted:
                 partials = kept.setdefault((window.name, start), [])
                 partials.append(partial)
-                if len(partials) >= _MOST_PARTIALS:
+                if len(partials) >= MOST_PARTIALS:
                     partials[:] = [merge_of(window, partials)]
 
     def _events(
@@ -88,11 +112,8 @@ class Recomputation:
         position = start if start is not None else reader.begin_offset(topic, partition)
         end = reader.end_offset(topic, partition)
         while position < end:
-            try:
-                records = reader.read(topic, partition, position, max_records=50_000, max_bytes=_BLOCK_BYTES, timeout=5.0)
-            except OffsetExpired as error:
-                position = error.begin
-                continue
+            # What expires meanwhile ends this try: the next one knows what is gone.
+            records = reader.read(topic, partition, position, max_records=50_000, max_bytes=_BLOCK_BYTES, timeout=5.0)
             if not records:
                 return
             position = records[-1].offset + 1
@@ -104,11 +125,21 @@ class Recomputation:
                     yield admitted.columns if inside.all() else admitted.columns.filter(pl.Series(np.asarray(inside)))
 
 
+def _first_needed(marks: Sequence[Mark], start: int, begin: int) -> int:
+    """The first offset that may hold events of a window from ``start`` on, as far as the job has read the log."""
+    needed = restart(marks, start)
+    return min((mark.offset for mark in marks), default=begin) if needed is None else needed
+
+
 class Corrector:
     """Works off a job's list of corrections, in a thread of its own until closed."""
 
     def __init__(
-        self, state: JobState, recomputation: Recomputation, session: Session, write: Callable[[str, pl.DataFrame], None]
+        self,
+        state: JobState,
+        recomputation: Recomputation,
+        session: Session,
+        write: Callable[[Mapping[str, pl.DataFrame]], None],
     ) -> None:
         self._state = state
         self._recomputation = recomputation
@@ -124,21 +155,21 @@ class Corrector:
         if not asked:
             return 0
         found = self._recomputation.rows([entry.correction for entry in asked], self._state.marks(), self._session)
-        for table, rows in found.items():
-            self._write(table, with_others(pl.concat(rows, how="diagonal"), table))
+        self._write({table: with_others(pl.concat(rows, how="diagonal"), table) for table, rows in found.items()})
         self._state.settled(asked)
         self._session.counts.add("corrected_windows", len(asked))
         return len(asked)
 
-    def close(self) -> None:
-        """Stop the thread, and work off what is left."""
+    def close(self, given_up: Callable[[], bool] = lambda: False) -> None:
+        """Work off what is left, and stop the thread; return without waiting for that as soon as ``given_up`` says so."""
         self._closing.set()
-        self._thread.join()
-        self.work_off()
+        while self._thread.is_alive() and not given_up():
+            self._thread.join(_LOOK_SECONDS)
 
     def _run(self) -> None:
-        pause = _PAUSE_SECONDS
-        while not self._closing.wait(pause):
+        pause, closing = _PAUSE_SECONDS, False
+        while not closing:
+            closing = self._closing.wait(pause)
             began = time.monotonic()
             try:
                 self.work_off()

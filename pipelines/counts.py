@@ -5,8 +5,12 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import Final
 
 from transforms.admit import Note
+
+#: Of counters of the job: events that came too late for the window named behind it, though not for all.
+TOO_LATE_FOR: Final = "too_late_for_window:"
 
 
 class Counts:

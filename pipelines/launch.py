@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import Final
 
 import apache_beam as beam
 
 from brokers import connect
 from brokers.contract import require_log
+from pipelines.closing import let_go
 from pipelines.command_brokers import FindBroker, MasterKnows, OneBroker
 from pipelines.commands import CommandSettings, close_commands, open_commands
 from pipelines.config import PipelineConfig, load_config, load_schemas
@@ -27,7 +29,7 @@ from pipelines.runners.prism import find_prism
 from pipelines.running import quiet_workers, run_to_end, submit
 from pipelines.session import Session, close_session, open_session
 from pipelines.signals import Signals
-from pipelines.sinks import check_sinks, close_sinks, write_rows
+from pipelines.sinks import check_sinks, close_sinks, with_sink, write_rows
 from pipelines.sources.discovery import Source
 from pipelines.sources.log import ReadSettings
 from pipelines.sources.numbering import Origins
@@ -35,12 +37,16 @@ from pipelines.sources.relayed import Relays, relayed
 from pipelines.sources.selection import select
 from pipelines.state import JobState, close_state, open_state
 from pipelines.status import Reporter, Status
+from pipelines.whole_file import write_whole
 from schemas.errors import IoTCloudError
 from schemas.registry import EventSchema, Schemas
 from telemetry.http import StatusServer
 from telemetry.logs import logger
 from transforms.rules import Rule, load_rules
 from transforms.windows import WindowSpec
+
+#: How long windows may be computed again once a job was told to stop; what is left is listed for its next life.
+_CORRECTIONS_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -148,11 +154,13 @@ def run(plan: Plan) -> int:
             stack.callback(close_state, options.state)
             plan.origins.store()
         relays = Relays(plan.moved, group=options.group)
-        stack.callback(relays.close)
+        stack.callback(let_go, "relays", relays.close, signals)
         relays.start()
         session = open_session(job, credit=options.credit)
-        stack.callback(close_session, job)
-        stack.callback(close_sinks, plan.sinks)
+        stack.callback(let_go, "readers", partial(close_session, job), signals)
+        # Where one of them is away when the job starts, windows wait for what it has, as they do when it goes away later.
+        session.clocks.expect(plan.sources)
+        stack.callback(let_go, "sinks", partial(close_sinks, plan.sinks), signals)
         status = Status(session, relays, job=options.job, runner=options.runner)
         runner = stack.enter_context(ready_runner(options.runner, options.beam, prism_location=options.prism_location))
         server = StatusServer(
@@ -169,7 +177,7 @@ def run(plan: Plan) -> int:
             if realtime.commands is not None:
                 # Takes up what an earlier life of the job left, and works off what is waiting when it ends.
                 open_commands(realtime.commands)
-                stack.callback(close_commands, realtime.commands)
+                stack.callback(let_go, "commands", partial(close_commands, realtime.commands), signals)
         corrector = _corrector(plan, realtime, state, session)
         if options.until_end:
             relays.drain(signals)
@@ -186,7 +194,7 @@ def run(plan: Plan) -> int:
             close_on_drain=options.close_on_drain or options.until_end,
         )
         if corrector is not None:
-            corrector.close()
+            let_go("corrections", corrector.close, signals, within=_CORRECTIONS_SECONDS if signals.received else math.inf)
     return 0
 
 
@@ -236,17 +244,10 @@ def _corrector(plan: Plan, realtime: Realtime, state: JobState | None, session: 
         plan.sources, plan.schemas, plan.windows, future_bound=realtime.read.future_bound, clock=realtime.read.clock
     )
 
-    return Corrector(state, recomputation, session, partial(write_rows, plan.sinks))
+    return Corrector(state, recomputation, session, partial(write_rows, [with_sink(url) for url in plan.sinks]))
 
 
 def _tell(options: Options, port: int) -> None:
     logger("pipeline").info("status at", url=f"http://127.0.0.1:{port}/api/v1/status")
     if options.status_file is not None:
-        _write(options.status_file, json.dumps({"pid": os.getpid(), "port": port}) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    """Put ``text`` into the file at once, so that nobody reads half of it."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+        write_whole(options.status_file, json.dumps({"pid": os.getpid(), "port": port}).encode() + b"\n")

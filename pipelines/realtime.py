@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import apache_beam as beam
 
 from pipelines.archive import ArchiveLog
 from pipelines.commands import CommandSettings
+from pipelines.counts import TOO_LATE_FOR
 from pipelines.resume import Resume, StoreProgress
 from pipelines.rules import ApplyRules
 from pipelines.session import session_of
@@ -78,7 +80,11 @@ class Realtime:
         inputs = {"events": admitted[ADMITTED]}
         if self.windows:
             aggregated = admitted[ADMITTED] | "Aggregate" >> AggregateInWindows(
-                self.windows, shards=self.shards, resumption=self.resume.resumption, clock=self.read.clock
+                self.windows,
+                shards=self.shards,
+                resumption=self.resume.resumption,
+                clock=self.read.clock,
+                missed=partial(count_missed, self.job),
             )
             written.append(aggregated.pop("corrections"))
             if "rows" in aggregated:
@@ -96,6 +102,11 @@ class Realtime:
 
     def _write(self, table: str) -> Write:
         return Write(self.job, table, self.sinks)
+
+
+def count_missed(job: str, window: str, events: int) -> None:
+    """Count events that came too late for a window."""
+    session_of(job).counts.add(f"{TOO_LATE_FOR}{window}", events)
 
 
 class CountBlocks(beam.DoFn):

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import grpc
 
+from pipelines.closing import let_go
 from pipelines.session import Session
 from pipelines.signals import Signals
 from pipelines.sources.relayed import Relays
@@ -130,12 +131,12 @@ def _drain(
             status.phase = "done"
             return
     else:
-        relays.close()
+        let_go("relays", relays.close, signals)
         session.stopping.set()
         _settle(
             waiter,
             lambda: (
-                session.credit.used + session.writing.value,
+                session.credit.used + session.writing.value + len(session.unarchived),
                 session.counts.watermark,
                 session.counts.job(),
                 session.counts.topics(),

@@ -79,6 +79,8 @@ class Session:
         self.counts = Counts()
         #: Bundles that write rows, or may come to, and have not ended.
         self.writing = Gauge()
+        #: Partitions whose archive is still to write what the log holds, should the job be stopped.
+        self.unarchived: set[tuple[str, int]] = set()
         #: Sources stop where they are, and keep their watermark.
         self.stopping = threading.Event()
         #: Sources read to the end there is, then say that nothing more will come.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -61,7 +61,7 @@ class WriteRows(beam.DoFn):
         rows = pl.concat(self._kept, how="diagonal_relaxed") if len(self._kept) > 1 else self._kept[0]
         self._clear()
         rows = table_named(self._table).standing(with_others(rows, self._table))
-        write_rows(self._urls, self._table, rows)
+        write_rows(map(with_sink, self._urls), {self._table: rows})
         session.counts.add(f"rows_{self._table}", len(rows))
 
     def _clear(self) -> None:
@@ -69,16 +69,17 @@ class WriteRows(beam.DoFn):
         self._rows = self._bytes = 0
 
 
-def write_rows(urls: Iterable[str], table: str, rows: pl.DataFrame) -> None:
-    """Put rows into a table of every sink, so many at once that no store is asked for too large a transaction.
+def write_rows(sinks: Iterable[Sink], table_rows: Mapping[str, pl.DataFrame]) -> None:
+    """Put rows into the tables of every sink, so many at once that no store is asked for too large a transaction.
 
     A sink that fails keeps them from no other: its error is raised when all have had their turn. Raises `StoreError`.
     """
     failed: list[StoreError] = []
-    for url in urls:
+    for sink in sinks:
         try:
-            for part in rows.iter_slices(MOST_ROWS):
-                with_sink(url).write(table, part)
+            for table, rows in table_rows.items():
+                for part in rows.iter_slices(MOST_ROWS):
+                    sink.write(table, part)
         except StoreError as error:
             failed.append(error)
     if failed:

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from pipelines.counts import TOO_LATE_FOR
 from pipelines.session import Session
 from pipelines.sources.relayed import Relays
 from telemetry.logs import logger
@@ -35,6 +36,7 @@ JOB_COUNTERS: Final[Mapping[str, str]] = {
     "alerts": "rows_alerts",
     "corrections": "corrections",
     "corrected_windows": "corrected_windows",
+    "uncorrectable_windows": "uncorrectable_windows",
 }
 
 
@@ -58,6 +60,8 @@ class Status:
         job = counts.job()
         totals = {name: sum(topic.get(name, 0) for topic in topics.values()) for name in TOPIC_COUNTERS}
         totals |= {name: job.get(key, 0) for name, key in JOB_COUNTERS.items()}
+        missed = {name.removeprefix(TOO_LATE_FOR): number for name, number in job.items() if name.startswith(TOO_LATE_FOR)}
+        totals["too_late_for_window"] = sum(missed.values())
         return {
             "job": self._job,
             "runner": self._runner,
@@ -68,6 +72,7 @@ class Status:
             "in_flight_bytes": self._session.credit.used,
             "events_per_second": round(self._rate.of(totals["events"]), 1),
             "totals": totals,
+            "too_late_for_window": missed,
             "unreachable": self._session.unreachable(),
             "relays": self._relays.document(),
             "topics": self._topics(topics, counts.newest()),
@@ -111,7 +116,8 @@ class Status:
         return (
             f"{document['phase']} {document['events_per_second']:,.0f} events/s"
             f" | {totals['events']:,} events, {totals['rows']:,} rows | watermark {shown}, lag {max(lags, default=0):,.1f} s"
-            f" | late {totals['late']} too late {totals['too_late']} future {totals['future']} duplicates {totals['duplicates']}"
+            f" | late {totals['late']} too late {totals['too_late']} (for some window {totals['too_late_for_window']})"
+            f" future {totals['future']} duplicates {totals['duplicates']}"
             f" missing {totals['missing']} dead {totals['dead_letters']} commands {totals['commands']}"
         )
 
@@ -135,6 +141,14 @@ class _Metrics(Collector):
             yield metric
         for name in JOB_COUNTERS:
             yield CounterMetricFamily(f"iotcloud_pipeline_{name}", f"{name} of the job", value=document["totals"][name])
+        missed = CounterMetricFamily(
+            "iotcloud_pipeline_too_late_for_window_events",
+            "events that this window has missed, though not all",
+            labels=["window"],
+        )
+        for window, number in document["too_late_for_window"].items():
+            missed.add_metric([window], number)
+        yield missed
         lag = GaugeMetricFamily("iotcloud_pipeline_watermark_lag_seconds", "clock less watermark", labels=["topic"])
         for topic, found in document["topics"].items():
             if found["lag_seconds"] is not None:

@@ -8,6 +8,8 @@ from typing import Final
 from schemas.errors import ConfigurationError
 
 MAX_LENGTH: Final = 200
+#: So long may a part be: a gateway's id, which takes ``.commands`` to name a topic, is one.
+MAX_PART: Final = MAX_LENGTH - len(".commands")
 #: Groups, the names under which queues hand out what they hold: of pipelines, and of the master, which reads results.
 PIPELINES: Final = "iotcloud"
 MASTER: Final = "iotcloud-master"
@@ -24,8 +26,10 @@ def check_topic(name: str) -> str:
 
 def check_part(kind: str, name: str) -> str:
     """Return ``name``. Raises `ConfigurationError`, calling it a ``kind``, when it cannot be part of a topic's name."""
-    if not _PART.fullmatch(name):
-        raise ConfigurationError(f"{name!r} cannot name a {kind}", remedy="letters, digits, '_' and '-'; '.' separates parts")
+    if not _PART.fullmatch(name) or len(name) > MAX_PART:
+        raise ConfigurationError(
+            f"{name!r} cannot name a {kind}", remedy=f"1 to {MAX_PART} letters, digits, '_' and '-'; '.' separates parts"
+        )
     return name
 
 

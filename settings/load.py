@@ -13,7 +13,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 import msgspec
 
 from schemas.errors import ConfigurationError
-from settings.places import item_key, line_of, lines_of, shown
+from settings.places import item_key, lines_of, place
 from settings.quantities import Bytes, Seconds, bytes_of, seconds_of
 from settings.substitution import expand
 
@@ -44,8 +44,9 @@ def parse(text: str, kind: type[T], *, origin: str, environment: Mapping[str, st
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{origin}: not TOML: {error}") from error
-    data = expand(data, os.environ if environment is None else environment, origin=origin)
-    return convert(data, kind, origin=origin, lines=lines_of(text))
+    lines = lines_of(text)
+    data = expand(data, os.environ if environment is None else environment, origin=origin, lines=lines)
+    return convert(data, kind, origin=origin, lines=lines)
 
 
 def convert(
@@ -63,10 +64,7 @@ def convert(
     try:
         return _convert(data, kind, at)  # type: ignore[no-any-return]
     except _Misfit as misfit:
-        line = line_of(misfit.path, lines or {})
-        where = f"{origin}:{line}" if line else origin
-        field = shown(misfit.path)
-        raise ConfigurationError(f"{where}: {field + ': ' if field else ''}{misfit.problem}") from None
+        raise ConfigurationError(f"{place(origin, misfit.path, lines or {})}: {misfit.problem}") from None
 
 
 def _convert(data: object, kind: Any, path: tuple[str, ...]) -> Any:

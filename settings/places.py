@@ -52,6 +52,13 @@ def line_of(path: Path, lines: Mapping[Path, int]) -> int | None:
     return None
 
 
+def place(origin: str, path: Path, lines: Mapping[Path, int]) -> str:
+    """Where a value stands, for errors: ``file:line: channels[1].name``, as far as it is known."""
+    line = line_of(path, lines)
+    where = f"{origin}:{line}" if line else origin
+    return f"{where}: {shown(path)}" if path else where
+
+
 def _table(keys: Path, counts: dict[Path, int], *, opens_item: bool) -> Path:
     """The path of a table's head: within arrays of tables it means their newest items."""
     path: Path = ()

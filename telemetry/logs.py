@@ -16,8 +16,12 @@ Logger = structlog.typing.FilteringBoundLogger
 _SECRET_NAMES = ("password", "token", "secret", "authorization")
 
 
-def configure(*, level: str = "info", stream: TextIO = sys.stderr, json: bool | None = None) -> None:
-    """Set up logging for this process; called by command lines only. ``json`` defaults to 'not a terminal'."""
+def configure(*, level: str = "info", stream: TextIO | None = None, json: bool | None = None) -> None:
+    """Set up logging for this process; called by command lines only.
+
+    ``stream`` defaults to what standard error is now, ``json`` to 'not a terminal'.
+    """
+    stream = sys.stderr if stream is None else stream
     as_json = not stream.isatty() if json is None else json
     renderer: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
     shared: list[Any] = [

@@ -12,6 +12,8 @@ pytest_plugins = ["tests.servers.fixtures"]
 
 # Deadlines of single examples say more about the machine than about the code.
 settings.register_profile("iotcloud", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# `./dev test --fast` asks for this one.
+settings.register_profile("fast", settings.get_profile("iotcloud"), max_examples=20)
 settings.load_profile("iotcloud")
 
 

@@ -57,8 +57,14 @@ def test_the_commands_of_a_page_work(page: Path, servers: Servers, tmp_path: Pat
     for command in commands(page):
         if ELSEWHERE.match(command):
             continue
-        ready = next((text for part, text in WORKS.items() if re.search(rf"iotcloud {part}\b", command)), None)
-        run(concrete(command, servers, tmp_path), tmp_path, ready)
+        run(concrete(command, servers, tmp_path), tmp_path, works(command))
+
+
+def works(command: str) -> str | None:
+    """What says that a command works which goes on until it is stopped; None of one that ends by itself."""
+    if "--until-end" in command:
+        return None
+    return next((text for part, text in WORKS.items() if re.search(rf"iotcloud {part}\b", command)), None)
 
 
 def prepare(folder: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -19,23 +19,17 @@ from schemas.registry import EventSchema
 from transforms.block import Block
 from transforms.decode import Decoded, Decoder, Events
 from transforms.identity import Frames, Gap, PartitionIdentity
+from transforms.letters import DeadLetter, Flags, of_damaged, of_set_aside
 from transforms.windows import WindowSpec, latest_close, longest
 
-Flags = npt.NDArray[np.bool_]
 PartitionKey = tuple[str, int]
 _STATE: Final = struct.Struct("<qq")
 #: Before all event times, µs; Beam's least timestamp.
 BEFORE_ALL: Final = -9_223_372_036_854_775_000
 #: 0001-01-01T00:00:00Z, before which no store can tell where a window begins.
 _YEAR_1: Final = -62_135_596_800_000_000
-#: Why events are set aside, by kind.
-_REASONS: Final = {
-    "future": "ahead of the clock",
-    "too-early": "its windows begin before the year 1",
-    "too-late": "after its windows were closed for good",
-}
-#: Frames of a block that a dead letter for late or future events names one by one.
-_MOST_LETTERS: Final = 1_000
+#: µs for which an epoch is known at least after its last event.
+_REMEMBERED: Final = 86_400_000_000
 
 
 def wall_clock() -> int:
@@ -53,20 +47,6 @@ class Admitted(NamedTuple):
     next_offset: int
     #: The source's watermark when the block was read, µs since 1970, UTC; no event below it is on time.
     watermark: int
-
-
-class DeadLetter(NamedTuple):
-    """A frame, or some of its events, that went no further. ``kind``: damaged, unknown, or a key of `_REASONS`."""
-
-    topic: str
-    partition: int
-    offset: int
-    kind: str
-    reason: str
-    #: Events concerned, 0 where it cannot be known.
-    events: int
-    frame: bytes
-    detected_at: int
 
 
 class GapRow(NamedTuple):
@@ -142,6 +122,11 @@ class Admission:
     def pack(self) -> bytes:
         return _STATE.pack(self.mark, self.newest) + self.identity.pack()
 
+    def forget(self, watermark: int) -> None:
+        """Let go of epochs that are long over at ``watermark``, so that the state stays small."""
+        longest_open = max((window.size + window.allowed_lateness for window in self._settings.windows), default=0)
+        self.identity.forget(watermark - max(_REMEMBERED, 2 * longest_open))
+
     def take(self, block: Block) -> tuple[list[Admitted], list[DeadLetter], list[Gap], Note]:
         now = self._settings.clock()
         frames = block.frames()
@@ -149,19 +134,21 @@ class Admission:
         limit = now + self._settings.future_bound
         times = [part.columns.get_column("event_time").to_numpy() for part in decoded.events]
         self._see(times, limit, block.watermark)
-        letters = [self._letter(block, frames, place, "damaged", reason, 0, now) for place, reason in decoded.dead]
+        letters = list(of_damaged(block, frames, decoded.dead, detected_at=now))
         fresh, gaps = self._identify(decoded, block.watermark)
         admitted: list[Admitted] = []
         counts = dict.fromkeys(("events", "admitted", "late", "too-late", "too-early", "future"), 0)
         done = (self._settings.done or {}).get((block.topic, block.partition), -1)
         for part, time_of, new in zip(decoded.events, times, fresh, strict=True):
             late, aside = self._set_aside(time_of, new, limit, block.watermark)
+            told: list[tuple[str, Flags]] = []
             for kind, chosen in aside:
                 new = _and_not(new, chosen)
                 # What had its turn before a restart was counted then; only its windows are closed for good now.
                 reported = chosen & _after(block, part, done) if kind == "too-late" and done > block.first_offset else chosen
                 counts[kind] += int(reported.sum())
-                letters += self._letters(block, frames, part, kind, reported, now)
+                told.append((kind, reported))
+            letters += of_set_aside(block, frames, part, told, detected_at=now)
             columns = part.columns if new is None else part.columns.filter(pl.Series(new))
             counts["events"] += len(time_of)
             counts["late"] += late
@@ -202,8 +189,6 @@ class Admission:
     def _identify(self, decoded: Decoded, watermark: int) -> tuple[list[Flags | None], list[Gap]]:
         """Flags of the new events of every part (None: all of them), and gaps."""
         gaps: list[Gap] = []
-        for _, record in decoded.control:
-            gaps += self.identity.control(record, newest=self.newest)
         fresh: list[Flags | None] = []
         for part, (frames, starts) in zip(decoded.events, map(_frames_of, decoded.events), strict=True):
             new, partly, closed = self.identity.admit(frames, newest=self.newest)
@@ -215,6 +200,9 @@ class Admission:
             for frame, start, end in partly:
                 flags[starts[frame] + start : starts[frame] + end] = True
             fresh.append(flags)
+        # What a gateway says of its epochs follows what it sent before, however its frames are cut into blocks.
+        for _, record in decoded.control:
+            gaps += self.identity.control(record, newest=self.newest)
         return fresh, gaps + self.identity.overdue(watermark)
 
     def _set_aside(
@@ -244,26 +232,11 @@ class Admission:
             closed &= times // window.every * window.every + (window.size + window.allowed_lateness) <= watermark
         return closed
 
-    def _letters(
-        self, block: Block, frames: Sequence[bytes], part: Events, kind: str, chosen: Flags, now: int
-    ) -> Iterator[DeadLetter]:
-        starts = np.cumsum(part.counts) - part.counts
-        per_frame = np.add.reduceat(chosen.astype(np.int64), starts)
-        concerned = np.flatnonzero(per_frame)
-        for frame in concerned[:_MOST_LETTERS].tolist():
-            yield self._letter(block, frames, int(part.places[frame]), kind, _REASONS[kind], int(per_frame[frame]), now)
-
-    @staticmethod
-    def _letter(block: Block, frames: Sequence[bytes], place: int, kind: str, reason: str, count: int, now: int) -> DeadLetter:
-        if kind == "damaged" and "unknown schema" in reason:
-            kind = "unknown"
-        offset = block.first_offset + int(block.offsets[place])
-        return DeadLetter(block.topic, block.partition, offset, kind, reason, count, frames[place], now)
-
 
 def with_reported(state: bytes | None, gaps: Iterable[ReportedGap]) -> tuple[bytes, list[ReportedGap]]:
     """A state that knows of gaps which an earlier life of the job has reported as open, and those of them that it can forget."""
     mark, newest, identity = _unpacked(state)
+    identity.begin_again()
     forgotten = [gap for gap in gaps if not identity.remember(*gap)]
     return _STATE.pack(mark, newest) + identity.pack(), forgotten
 

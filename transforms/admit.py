@@ -17,7 +17,6 @@ from transforms.admission import (
     Admission,
     AdmitSettings,
     Admitted,
-    DeadLetter,
     GapRow,
     Note,
     PartitionKey,
@@ -26,6 +25,7 @@ from transforms.admission import (
 from transforms.block import decode_block
 from transforms.decode import Decoder
 from transforms.identity import Gap
+from transforms.letters import DeadLetter
 
 __all__ = [
     "ADMITTED",
@@ -82,9 +82,7 @@ class Admit(beam.DoFn):
             yield from self._gap_rows(key, gaps)
             return
         admitted, letters, gaps, note = admission.take(block)
-        if self._settings.windows:
-            lateness = max(window.size + window.allowed_lateness for window in self._settings.windows)
-            admission.identity.forget(block.watermark - 2 * lateness)
+        admission.forget(block.watermark)
         packed = admission.pack()
         state.write(packed)
         yield from admitted

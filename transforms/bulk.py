@@ -29,6 +29,8 @@ Flags = npt.NDArray[np.bool_]
 
 #: Events per call of the decoder: measured best between 500 and 50,000.
 _EVENTS_PER_CALL: Final = 5_000
+#: Bytes of the shortest frame: prefix, a count, and the array's end.
+SHORTEST: Final = PREFIX_BYTES + 2
 #: Bytes of a 32-bit integer that may be the low bits of a longer one.
 _LONGEST_INT: Final = 5
 #: Calls the decoder may refuse before the rest is left to the reference: each costs as much as it had decoded.
@@ -75,7 +77,7 @@ def plan_for(schema: EventSchema) -> Plan | None:
 def declared_counts(data: npt.NDArray[np.uint8], starts: Ints, ends: Ints) -> Ints:
     """Number of events each frame says it has, 0 where it is not one plain array block of at least one event.
 
-    The frames lie in ``data`` and are longer than their prefix by two bytes at least.
+    The frames lie in ``data`` and have `SHORTEST` bytes at least.
     """
     first = starts + PREFIX_BYTES
     limit = len(data) - 1
@@ -192,10 +194,10 @@ def _sound(plan: Plan, arrays: Sequence[Any], starts: Ints, counts: Ints, length
             # What takes five bytes may have been cut to 32 bits from more: the reference knows.
             follows &= size < _LONGEST_INT + field.nullable
         if field.longest is not None:
-            follows &= size <= field.longest + _varint_bytes(np.array([field.longest * 2]))
+            follows &= size <= field.longest
         if field.bounds is not None:
             follows &= _within(columns[field.name], field.bounds)
-    header = PREFIX_BYTES + _varint_bytes(counts * 2) + 1
+    header = PREFIX_BYTES + varint_bytes(counts * 2) + 1
     sound: Flags = np.logical_and.reduceat(follows, starts) & (np.add.reduceat(need, starts) + header == lengths)
     return sound
 
@@ -238,10 +240,10 @@ def _encoded_bytes(field: Field, array: Any) -> Ints | int:
     match field.kind:
         case "string" | "bytes":
             lengths = _text(array)[0]
-            size: Ints | int = lengths + _varint_bytes(lengths * 2)
+            size: Ints | int = lengths + varint_bytes(lengths * 2)
         case "int" | "long":
             values = _longs(array)
-            size = _varint_bytes(((values << 1) ^ (values >> 63)).view(np.uint64))
+            size = varint_bytes(((values << 1) ^ (values >> 63)).view(np.uint64))
         case "float":
             size = 4
         case "double":
@@ -254,7 +256,7 @@ def _encoded_bytes(field: Field, array: Any) -> Ints | int:
     return 1 + np.where(np.asarray(array.is_valid(), np.bool_), size, 0)
 
 
-def _varint_bytes(zigzag: npt.NDArray[Any]) -> Ints | int:
+def varint_bytes(zigzag: npt.NDArray[Any]) -> Ints | int:
     """Bytes of each number, already zigzag encoded, as a variable-length integer."""
     if len(zigzag) == 0:
         return 0

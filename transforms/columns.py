@@ -1,12 +1,12 @@
 """Avro event schemas as columns: which fields, of which type, and how many bytes each value takes on the wire.
 
 Columns carry raw Avro values: a logical type is what it is made of (a timestamp is its integer, a decimal its bytes). A field
-that has no column type of its own (array, map, record, fixed, a union of several) is a column of JSON text.
+that has no column type of its own (array, map, record, fixed, a union of several) is a column of JSON text, in which what is
+no finite number is null.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -16,6 +16,8 @@ import polars as pl
 
 from schemas.header import HEADER_NAMES, MAX_NAME_BYTES
 from schemas.registry import EventSchema
+from schemas.varint import encode_long
+from transforms.jsontext import json_text
 
 HEADER_TYPES: Final[dict[str, pl.DataType]] = {
     "gateway": pl.String(),
@@ -47,6 +49,8 @@ _RANGES: Final = {
     ("long", "local-timestamp-millis"): _DATETIME_MILLIS,
 }
 DATETIME_RANGE: Final = _DATETIME_MICROS
+#: Bytes; its length precedes a text.
+_LONGEST_NAME: Final = len(encode_long(MAX_NAME_BYTES)) + MAX_NAME_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ class Field:
     nullable: bool = False
     #: Least and greatest value the reference can read, where there is such a limit.
     bounds: tuple[int, int] | None = None
-    #: Most bytes of a text, where there is such a limit.
+    #: Most bytes of an encoded value, where there is such a limit.
     longest: int | None = None
     #: Whether values can be decoded in columns at all.
     columnar: bool = True
@@ -69,7 +73,7 @@ class Field:
 def fields_of(schema: EventSchema) -> tuple[Field, ...]:
     """The columns of a schema: the header, then the measurements, in their order."""
     header = [
-        Field(name, dtype, "string", longest=MAX_NAME_BYTES)
+        Field(name, dtype, "string", longest=_LONGEST_NAME)
         if (dtype := HEADER_TYPES[name]) == pl.String
         else Field(name, dtype, "long", bounds=_header_bounds(name))
         for name in HEADER_NAMES
@@ -92,7 +96,7 @@ def rows_of_frame(schema: EventSchema, body: Any) -> list[dict[str, Any]]:
     texts = [field.name for field in fields_of(schema) if field.kind == "json"]
     for row in rows:
         for name in texts:
-            row[name] = json.dumps(row[name], default=_as_json, sort_keys=True)
+            row[name] = json_text(row[name], default=_as_json, sort_keys=True)
     return list(rows)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,6 @@ from transforms import bulk
 from transforms.columns import column_types, rows_of_frame
 
 Ints = npt.NDArray[np.int64]
-_SHORTEST: Final = PREFIX_BYTES + 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +125,8 @@ class Decoder:
 
 def _by_prefix(data: npt.NDArray[np.uint8], starts: Ints, lengths: Ints) -> list[tuple[bytes, Ints]]:
     """Places of frames by their first ten bytes; those too short to be a frame under their own bytes."""
-    long_enough = np.flatnonzero(lengths >= _SHORTEST)
-    groups = [(b"", np.array([place], np.int64)) for place in np.flatnonzero(lengths < _SHORTEST).tolist()]
+    long_enough = np.flatnonzero(lengths >= bulk.SHORTEST)
+    groups = [(b"", np.array([place], np.int64)) for place in np.flatnonzero(lengths < bulk.SHORTEST).tolist()]
     if len(long_enough):
         heads = data[starts[long_enough, None] + np.arange(PREFIX_BYTES)]
         if (heads == heads[0]).all():

@@ -24,8 +24,6 @@ _HIGH: Final = 2.0**4
 _STEP: Final = 2.0**_LIMB
 _LIMIT: Final = 2.0**31
 _LOWEST: Final = 84
-#: Limbs may be summed over this many values, or normalised sums, before they must be normalised again.
-MOST_VALUES: Final = 1 << 22
 _MASK: Final = (1 << _LIMB) - 1
 #: A list of carried values longer than this is reduced to the few doubles that make the same sum.
 _LONGEST_REST: Final = 64
@@ -56,7 +54,7 @@ def split(values: Doubles) -> tuple[Ints, Ints, Ints | None, npt.NDArray[np.bool
 
 
 def normalise(high: Ints, middle: Ints, low: Ints) -> tuple[Ints, Ints, Ints]:
-    """The same sums with middle and low limbs of 40 bits, so that they can be summed again."""
+    """The same sums with middle and low limbs of 40 bits, so that they can be summed again: 2^22 of them, or of single values."""
     middle = middle + (low >> _LIMB)
     return high + (middle >> _LIMB), middle & _MASK, low & _MASK
 

@@ -21,6 +21,9 @@ from transforms.intervals import Interval, IntervalSet
 #: Why a gap is closed that was reported as open in another life of the job.
 REPORTED_BEFORE: Final = "reported before a restart"
 
+#: Before all event times, µs.
+_NEVER: Final = -(2**63)
+
 Ints = npt.NDArray[np.int64]
 GapState = Literal["open", "closed", "declared"]
 
@@ -62,8 +65,8 @@ class _Epoch:
     told: list[Interval] = field(default_factory=list)
     #: Declared by the gateway, half-open, with the reason.
     declared: list[tuple[int, int, str]] = field(default_factory=list)
-    #: Newest event time of its events, µs since 1970, UTC.
-    newest: int = -(2**62)
+    #: Newest event time in the partition when something of it was read last, µs since 1970, UTC.
+    newest: int = _NEVER
 
 
 class PartitionIdentity:
@@ -71,6 +74,8 @@ class PartitionIdentity:
 
     def __init__(self) -> None:
         self._epochs: dict[tuple[str, int], _Epoch] = {}
+        #: By gateway: the newest epoch that was forgotten.
+        self._forgotten: dict[str, int] = {}
 
     def admit(self, frames: Frames, *, newest: int) -> tuple[npt.NDArray[np.int64], list[tuple[int, int, int]], list[Gap]]:
         """Take frames in. ``newest`` is the newest event time read so far in the partition, theirs included.
@@ -82,12 +87,9 @@ class PartitionIdentity:
         partly: list[tuple[int, int, int]] = []
         gaps: list[Gap] = []
         for gateway, number, first, following, members in _runs(frames):
-            epoch = self._epochs.get((gateway, number))
-            if epoch is None:
-                epoch = self._epochs[gateway, number] = _Epoch()
+            epoch = self._touch(gateway, number, newest)
             before = epoch.seen.next if len(epoch.seen) else first
             added = epoch.seen.add(first, following)
-            epoch.newest = max(epoch.newest, newest)
             if len(added) == 1 and added[0] == (first, following):
                 new[members] = frames.counts[members]
             else:
@@ -95,33 +97,24 @@ class PartitionIdentity:
                     _mark(member, frames, added, new, partly)
             if first > before:
                 epoch.waiting.append((before, first, newest))
-            elif added and before > first:
-                gaps += _filled(epoch, gateway, number, added)
-            if epoch.told:
-                # Blocks are cut anew when they are read again: what was a hole between two may now come in one piece.
-                gaps += _close_told(epoch, gateway, number, added)
+            if added and (epoch.open or epoch.told):
+                # A reported gap that is filled closes; what remains of it opens again.
+                gaps += _shrink(epoch, gateway, number, added, "", "in part: see what is left")
         return new, partly, gaps
 
     def control(self, record: Control, *, newest: int) -> list[Gap]:
         """Take in what a gateway says of its epochs: gaps that it explains, or that follow from it."""
         if isinstance(record, Dropped):
-            epoch = self._epochs.setdefault((record.gateway, record.epoch), _Epoch())
-            return _declare(epoch, record)
-        started = self._epochs.setdefault((record.gateway, record.epoch), _Epoch())
-        started.newest = max(started.newest, newest)
-        if not len(started.seen):
-            # Its first event is 0: what comes before the first one seen is missing.
-            started.seen.add(-1, 0)
+            return _declare(self._touch(record.gateway, record.epoch, newest), record)
+        started = self._touch(record.gateway, record.epoch, newest)
+        # Its first event is 0: what comes before the first one seen is missing, also when this comes after that.
+        if started.seen.add(-1, 0):
+            started.waiting += [(first, following, newest) for first, following in started.seen.holes()]
         if record.previous_epoch is None or record.previous_last is None:
             return []
-        before = self._epochs.get((record.gateway, record.previous_epoch))
-        if before is None and any(
-            gateway == record.gateway and number < record.previous_epoch for gateway, number in self._epochs
-        ):
-            before = self._epochs[record.gateway, record.previous_epoch] = _Epoch()
-        if before is None:
-            # Read from the middle of the topic: nothing is known of what came before.
+        if not self._knows(record.gateway, record.previous_epoch):
             return []
+        before = self._touch(record.gateway, record.previous_epoch, newest)
         first = before.seen.next if len(before.seen) else 0
         if first <= record.previous_last:
             before.waiting.append((first, record.previous_last + 1, newest))
@@ -147,12 +140,17 @@ class PartitionIdentity:
         """All holes that are still open, whenever they were found: what was to fill them has had its time."""
         return self.overdue(2**63 - 1)
 
+    def begin_again(self) -> None:
+        """A new life of the job begins with this state: what was reported as open was so by an earlier one."""
+        for epoch in self._epochs.values():
+            epoch.told, epoch.open = sorted(epoch.told + epoch.open), []
+
     def remember(self, gateway: str, number: int, first: int, last: int) -> bool:
         """Take in a gap that an earlier life of the job has reported as open: if it is filled now, it must be closed.
 
         False when there is no use in that: all of it was seen, or its epoch is long over and forgotten.
         """
-        if (gateway, number) not in self._epochs and any(of == gateway and newer > number for of, newer in self._epochs):
+        if self._is_forgotten(gateway, number):
             return False
         epoch = self._epochs.setdefault((gateway, number), _Epoch())
         left = _less([(first, last + 1)], [*epoch.seen])
@@ -160,27 +158,47 @@ class PartitionIdentity:
         return bool(left)
 
     def forget(self, before: int) -> None:
-        """Drop epochs whose newest event is older than ``before`` and that a newer epoch has followed."""
+        """Drop epochs whose newest event is older than ``before`` and that a newer epoch has followed.
+
+        One that is only remembered is still to be read again.
+        """
         last: dict[str, int] = {}
         for gateway, number in self._epochs:
             last[gateway] = max(last.get(gateway, number), number)
         for (gateway, number), epoch in list(self._epochs.items()):
-            if number < last[gateway] and epoch.newest < before and not epoch.waiting:
+            remembered = epoch.told and epoch.newest == _NEVER
+            if number < last[gateway] and epoch.newest < before and not epoch.waiting and not remembered:
                 del self._epochs[gateway, number]
+                self._forgotten[gateway] = max(number, self._forgotten.get(gateway, number))
+
+    def _knows(self, gateway: str, number: int) -> bool:
+        """Whether an epoch was read, or must have been missed; not when reading began after it, or it was forgotten."""
+        read = [epoch for (of, epoch), found in self._epochs.items() if of == gateway and found.newest != _NEVER]
+        return number in read or (not self._is_forgotten(gateway, number) and min(read, default=number) < number)
+
+    def _is_forgotten(self, gateway: str, number: int) -> bool:
+        return number <= self._forgotten.get(gateway, number - 1) and (gateway, number) not in self._epochs
+
+    def _touch(self, gateway: str, number: int, newest: int) -> _Epoch:
+        """An epoch of which something was read just now."""
+        epoch = self._epochs.get((gateway, number))
+        if epoch is None:
+            epoch = self._epochs[gateway, number] = _Epoch()
+        epoch.newest = max(epoch.newest, newest)
+        return epoch
 
     def pack(self) -> bytes:
-        return json.dumps(
-            [
-                [gateway, number, [*epoch.seen], epoch.waiting, epoch.open, epoch.declared, epoch.newest, epoch.told]
-                for (gateway, number), epoch in self._epochs.items()
-            ],
-            separators=(",", ":"),
-        ).encode()
+        epochs = [
+            [gateway, number, [*epoch.seen], epoch.waiting, epoch.open, epoch.declared, epoch.newest, epoch.told]
+            for (gateway, number), epoch in self._epochs.items()
+        ]
+        return json.dumps([epochs, self._forgotten], separators=(",", ":")).encode()
 
     @classmethod
     def unpack(cls, data: bytes) -> PartitionIdentity:
         state = cls()
-        for gateway, number, seen, waiting, opened, declared, newest, told in json.loads(data):
+        epochs, state._forgotten = json.loads(data)
+        for gateway, number, seen, waiting, opened, declared, newest, told in epochs:
             state._epochs[gateway, number] = _Epoch(
                 IntervalSet([(first, following) for first, following in seen]),
                 [(first, following, time) for first, following, time in waiting],
@@ -228,11 +246,6 @@ def _mark(member: int, frames: Frames, added: Iterable[Interval], new: Ints, par
         partly += [(member, start - first, end - first) for start, end in parts]
 
 
-def _filled(epoch: _Epoch, gateway: str, number: int, added: list[Interval]) -> list[Gap]:
-    """Rows for reported gaps that ``added`` fills, whole or in part: the gap closes, what remains of it opens again."""
-    return _shrink(epoch, gateway, number, added, "", "in part: see what is left")
-
-
 def _shrink(epoch: _Epoch, gateway: str, number: int, gone: list[Interval], whole: str, in_part: str) -> list[Gap]:
     """Take ``gone`` out of the gaps that were reported. Reasons for those of which nothing and of which something is left."""
     gaps: list[Gap] = []
@@ -248,7 +261,10 @@ def _shrink(epoch: _Epoch, gateway: str, number: int, gone: list[Interval], whol
 
 
 def _close_told(epoch: _Epoch, gateway: str, number: int, gone: list[Interval]) -> list[Gap]:
-    """Rows that close what of ``gone`` an earlier life of the job may have written as open."""
+    """Rows that close what of ``gone`` an earlier life of the job may have written as open.
+
+    Blocks are cut anew when they are read again: what was a hole between two may now come in one piece.
+    """
     left = _less(epoch.told, gone)
     closed = _less(epoch.told, left)
     epoch.told = left

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ import polars as pl
 from schemas.header import HEADER_NAMES
 from transforms.admit import Admitted, wall_clock
 from transforms.columns import is_aggregated
+from transforms.jsontext import json_text
 
 SERIES: Final = ("device", "channel")
 #: Newer is greater, compared in this order.
@@ -22,7 +22,7 @@ def latest(events: pl.DataFrame, *, updated_at: int) -> pl.DataFrame:
     """Rows of the table ``latest``: the newest event of each series, by event time, then epoch and seq.
 
     One number or on-off state becomes ``value``, one text ``text``; several measurements become a JSON object in ``text``, in
-    which bytes are told by their number. Times in µs since 1970, UTC.
+    which bytes are told by their number, and what is no finite number is null. Times in µs since 1970, UTC.
     """
     # Few rows are left after the first step, so that only they are sorted.
     newest = events.filter(pl.col("event_time") == pl.col("event_time").max().over(SERIES))
@@ -76,4 +76,4 @@ def _rows(newest: pl.DataFrame, value: pl.Expr, text: pl.Expr, updated_at: int) 
 
 def _json(row: dict[str, Any]) -> str:
     plain = {name: f"{len(value)} bytes" if isinstance(value, bytes) else value for name, value in row.items()}
-    return json.dumps(plain, ensure_ascii=False)
+    return json_text(plain, ensure_ascii=False)

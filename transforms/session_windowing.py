@@ -20,10 +20,9 @@ from apache_beam.utils.timestamp import Timestamp
 from transforms import sessions
 from transforms.admit import wall_clock
 from transforms.aggregates import pack, unpack
+from transforms.few import FewPartials
 from transforms.windows import WindowSpec
 
-#: Partials of a period that are kept apart before they are merged into one.
-_MOST_PARTIALS: Final = 32
 #: Of a partial: when it must be looked at, and whether it may touch what was given out. Of a period: the same of all of them.
 _HEAD: Final = struct.Struct("<q?")
 
@@ -51,7 +50,7 @@ class SessionAggregates(beam.DoFn):
         self._windows = {window.name: window for window in windows}
         self._clock = clock
         self._bounded = bounded
-        self._pending: dict[str, int] = {}
+        self._few = FewPartials()
 
     def process(
         self,
@@ -63,12 +62,11 @@ class SessionAggregates(beam.DoFn):
     ) -> Iterator[pl.DataFrame]:
         key, data = element
         window, period = self._window(key)
-        opened.add(data[_HEAD.size :])
+        self._few.put(key, opened, data[_HEAD.size :], lambda parts: [pack(self._merged(window, parts))])
         if self._bounded:
             data = _HEAD.pack(period + window.size, False)
         _look_in_time(data, head, look)
         clear.set(Timestamp(micros=period + window.size + window.allowed_lateness))
-        self._keep_few(key, opened)
         yield from ()
 
     @on_timer(LOOK)
@@ -94,7 +92,7 @@ class SessionAggregates(beam.DoFn):
         settled, others = sessions.after_giving(merged, window, period, time=time.micros)
         opened.clear()
         head.clear()
-        self._pending.pop(key, None)
+        self._few.forget(key)
         if len(settled):
             given.add(pack(settled))
         if len(others):
@@ -123,16 +121,7 @@ class SessionAggregates(beam.DoFn):
         opened.clear()
         given.clear()
         head.clear()
-        self._pending.pop(key, None)
-
-    def _keep_few(self, key: str, opened: Any) -> None:
-        pending = self._pending.get(key, 0) + 1
-        self._pending[key] = pending
-        if pending >= _MOST_PARTIALS:
-            merged = self._merged(self._window(key)[0], list(opened.read()))
-            opened.clear()
-            opened.add(pack(merged))
-            self._pending[key] = 0
+        self._few.forget(key)
 
     @staticmethod
     def _merged(window: WindowSpec, parts: Sequence[bytes]) -> pl.DataFrame:

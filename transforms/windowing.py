@@ -22,6 +22,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 from transforms.admit import BEFORE_ALL, Admitted, PartitionKey, wall_clock
 from transforms.aggregates import LATE, ON_TIME, SERIES, merge, pack, rows, unpack
+from transforms.few import FewPartials
 from transforms.partials import partials_of
 from transforms.session_windowing import SessionAggregates, pack_arriving
 from transforms.windows import WindowSpec
@@ -29,8 +30,6 @@ from transforms.windows import WindowSpec
 PARTIALS: Final = "partials"
 SESSIONS: Final = "sessions"
 CORRECTIONS: Final = "corrections"
-#: Partials of a window that are kept apart before they are merged into one.
-_MOST_PARTIALS: Final = 32
 _NEW: Final = b"n"
 _GIVEN: Final = b"g"
 
@@ -45,6 +44,10 @@ class Correction(NamedTuple):
     start: int
 
 
+#: Told of events that a window has missed: its name, and how many. It is pickled with the pipeline.
+CountMissed = Callable[[str, int], None]
+
+
 @dataclass(frozen=True)
 class Resumption:
     """What a job that starts in the middle leaves alone."""
@@ -56,18 +59,31 @@ class Resumption:
 
 
 class AssignWindows(beam.DoFn):
-    """`Admitted` in; ``(key, partial as bytes)`` out under `PARTIALS` and `SESSIONS`, and `Correction` under `CORRECTIONS`."""
+    """`Admitted` in; ``(key, partial as bytes)`` out under `PARTIALS` and `SESSIONS`, and `Correction` under `CORRECTIONS`.
 
-    def __init__(self, windows: tuple[WindowSpec, ...], *, shards: int = 1, resumption: Resumption | None = None) -> None:
+    ``missed`` is told of events that come too late for a window though not for all: its name, and how many.
+    """
+
+    def __init__(
+        self,
+        windows: tuple[WindowSpec, ...],
+        *,
+        shards: int = 1,
+        resumption: Resumption | None = None,
+        missed: CountMissed | None = None,
+    ) -> None:
         self._windows = windows
         self._shards = shards
         self._resumption = resumption or Resumption()
+        self._missed = missed
 
     def process(self, element: Admitted) -> Iterator[Any]:
         floor = self._resumption.floor
         done = element.next_offset <= (self._resumption.done or {}).get((element.topic, element.partition), -1)
+        closed: set[WindowSpec] = set()
         for window, start, partial in partials_of(element.columns, self._windows):
             if start + window.size + window.allowed_lateness <= element.watermark:
+                closed.add(window)
                 continue
             if start < floor:
                 if not done:
@@ -79,6 +95,9 @@ class AssignWindows(beam.DoFn):
                     yield beam.pvalue.TaggedOutput(SESSIONS, (key, pack_arriving(part, window, start, element.watermark)))
                 else:
                     yield key, pack(part)
+        if self._missed is not None and not done:
+            for window in closed:
+                self._missed(window.name, _events_missed(element, window))
 
 
 class WindowAggregates(beam.DoFn):
@@ -92,7 +111,7 @@ class WindowAggregates(beam.DoFn):
     def __init__(self, windows: tuple[WindowSpec, ...], *, clock: Callable[[], int] = wall_clock) -> None:
         self._windows = {window.name: window for window in windows}
         self._clock = clock
-        self._pending: dict[str, int] = {}
+        self._few = FewPartials()
 
     def process(
         self,
@@ -106,11 +125,10 @@ class WindowAggregates(beam.DoFn):
         window, start = self._window(key)
         closes = start + window.size
         if time.micros < closes:
-            stored.add(_NEW + partial)
+            self._few.put(key, stored, _NEW + partial, lambda parts: self._fewer(key, parts))
             # Also without lateness: Beam's runner in memory may overlook a timer family that is used alone.
             end.set(Timestamp(micros=closes))
             clear.set(Timestamp(micros=closes + window.allowed_lateness))
-            self._keep_few(key, stored)
             return
         before = list(stored.read())
         stored.add(_NEW + partial)
@@ -140,13 +158,13 @@ class WindowAggregates(beam.DoFn):
         if _waiting(parts):
             yield self._rows(key, self._merged(key, parts), LATE if _given(parts) else ON_TIME)
         stored.clear()
-        self._pending.pop(key, None)
+        self._few.forget(key)
 
     def _emit(self, key: str, parts: Sequence[bytes], stored: Any, pane: str) -> pl.DataFrame:
         merged = self._merged(key, parts)
         stored.clear()
         stored.add(_GIVEN + pack(merged))
-        self._pending.pop(key, None)
+        self._few.forget(key)
         return self._rows(key, merged, pane)
 
     def _merged(self, key: str, parts: Sequence[bytes]) -> pl.DataFrame:
@@ -156,17 +174,11 @@ class WindowAggregates(beam.DoFn):
         window, start = self._window(key)
         return rows(merged, window, start, pane=pane, updated_at=self._clock())
 
-    def _keep_few(self, key: str, stored: Any) -> None:
-        pending = self._pending.get(key, 0) + 1
-        self._pending[key] = pending
-        if pending >= _MOST_PARTIALS:
-            parts = list(stored.read())
-            stored.clear()
-            for kind in (_GIVEN, _NEW):
-                same = [part for part in parts if part[:1] == kind]
-                if same:
-                    stored.add(kind + pack(self._merged(key, same)))
-            self._pending[key] = 0
+    def _fewer(self, key: str, parts: Sequence[bytes]) -> Iterator[bytes]:
+        for kind in (_GIVEN, _NEW):
+            same = [part for part in parts if part[:1] == kind]
+            if same:
+                yield kind + pack(self._merged(key, same))
 
     def _window(self, key: str) -> tuple[WindowSpec, int]:
         name, start, _ = key.rsplit("|", 2)
@@ -187,10 +199,11 @@ class AggregateInWindows(beam.PTransform):
         resumption: Resumption | None = None,
         clock: Callable[[], int] = wall_clock,
         bounded: bool = False,
+        missed: CountMissed | None = None,
     ) -> None:
-        """``bounded``: the input has an end, and rows may wait for it."""
+        """``bounded``: the input has an end, and rows may wait for it. ``missed``: see `AssignWindows`."""
         super().__init__()
-        self._assign = AssignWindows(windows, shards=shards, resumption=resumption)
+        self._assign = AssignWindows(windows, shards=shards, resumption=resumption, missed=missed)
         on_grid = tuple(window for window in windows if not window.gap)
         sessions = tuple(window for window in windows if window.gap)
         self._aggregate = WindowAggregates(on_grid, clock=clock) if on_grid else None
@@ -206,6 +219,13 @@ class AggregateInWindows(beam.PTransform):
             keyed = assigned[SESSIONS] | "SessionKeys" >> beam.Map(_itself).with_output_types(tuple[str, bytes])
             found["sessions"] = keyed | "Sessions" >> beam.ParDo(self._sessions)
         return found
+
+
+def _events_missed(element: Admitted, window: WindowSpec) -> int:
+    """How many events fall into some window of this kind that is closed for good: if any, the first that they fall into."""
+    first = ((pl.col("event_time") - window.size).floordiv(window.every) + 1) * window.every
+    missed = first + window.size + window.allowed_lateness <= element.watermark
+    return int(element.columns.select(missed.sum()).item())
 
 
 def shard_of(device: str, channel: str, shards: int) -> int:

@@ -29,7 +29,7 @@ class ActiveMqOptions(msgspec.Struct, frozen=True):
     #: Seconds a reader takes at most to connect.
     connect_timeout: Seconds = Seconds(10)
     #: Deliveries the server sends ahead, for each topic of a reader.
-    prefetch: int = 1000
+    prefetch: int = 5000
     max_message_bytes: Bytes = Bytes(16_000_000)
     #: Whether a key stays with one reader of a group as long as that lives.
     message_groups: bool = True

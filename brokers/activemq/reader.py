@@ -102,7 +102,7 @@ class ActiveMqReader:
             raise SessionFailed("the connection was lost")
         ids = list(dict.fromkeys(tag.ack for tag in tags))
         deadline = time.monotonic() + _PATIENCE
-        self._session.ask([frame("ACK", {"id": ack}) for ack in ids[:-1]], "ACK", {"id": ids[-1]}, deadline=deadline)
+        self._session.ask((frame("ACK", {"id": ack}) for ack in ids[:-1]), "ACK", {"id": ids[-1]}, deadline=deadline)
         self._open.difference_update(tag.number for tag in tags)
         self._rejected = deque(delivery for delivery in self._rejected if self._is_open(_tag(delivery)))
 

@@ -26,7 +26,7 @@ _MAX_WAITING: Final = 16 << 20
 _FAREWELL: Final = 0.4
 _LOOK_EVERY: Final = 0.2
 #: Bytes sent at once.
-_PIECE: Final = 1 << 15
+_PIECE: Final = 1 << 13
 #: Seconds until the server has said why it rolled a transaction back; it says that it did from another thread.
 _EXPLANATION: Final = 1.0
 

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from brokers.resolving import addresses_of
+
 T = TypeVar("T")
 
 #: Seconds between looks at whether somebody ended the connection.
@@ -97,9 +99,9 @@ class Wire:
 
 
 def open_wire(host: str, port: int, tls: ssl.SSLContext | None, *, deadline: float, ended: Callable[[], bool]) -> Wire:
-    """Connect. Raises `OSError`, also when ``ended`` becomes true. Looking up the name has the system's own deadline."""
+    """Connect. Raises `OSError`, also when ``ended`` becomes true."""
     failure: OSError = ConnectionRefusedError(f"{host} has no address")
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    for family, kind, protocol, address in addresses_of(host, port, deadline=deadline, ended=ended):
         connection = socket.socket(family, kind, protocol)
         wire = Wire(connection, ended)
         try:

@@ -101,7 +101,7 @@ class Cluster:
                 self.link.pause(pause)
 
     def _look(self, topic: str, deadline: float) -> None:
-        answer, node = self._ask_any(lambda: MetadataRequest(topics=[_named(topic)], allow_auto_topic_creation=False), deadline)
+        answer, node = self.ask_any(lambda: MetadataRequest(topics=[_named(topic)], allow_auto_topic_creation=False), deadline)
         self.link.learn(answer, node)
         (found,) = answer.topics
         if found.error_code not in (0, UNKNOWN_TOPIC):
@@ -109,11 +109,8 @@ class Cluster:
         self._leaders[topic] = {one.partition_index: one.leader_id for one in found.partitions}
         self._looked[topic] = time.monotonic()
 
-    def ask_any(self, make: Callable[[], Any], deadline: float) -> Any:
-        """The answer of whichever node gives one first, each in its turn and with its share of the time."""
-        return self._ask_any(make, deadline)[0]
-
-    def _ask_any(self, make: Callable[[], Any], deadline: float) -> tuple[Any, Node]:
+    def ask_any(self, make: Callable[[], Any], deadline: float) -> tuple[Any, Node]:
+        """The answer of whichever node gives one first, each in its turn and with its share of the time; and that node."""
         nodes = self.link.nodes()
         trouble: Trouble | None = None
         for number, node in enumerate(nodes):
@@ -139,7 +136,7 @@ class Cluster:
             configs=[kind.CreatableTopicConfig(name=name, value=value) for name, value in settings.items()],
         )
         milliseconds = _milliseconds(deadline)
-        answer = self.ask_any(
+        answer, _ = self.ask_any(
             lambda: CreateTopicsRequest(topics=[wanted], timeout_ms=milliseconds, validate_only=False), deadline
         )
         self._settle(answer.topics[0], _TOPIC_EXISTS)
@@ -147,7 +144,7 @@ class Cluster:
     def _extend(self, topic: str, partitions: int, deadline: float) -> None:
         wanted = CreatePartitionsRequest.CreatePartitionsTopic(name=topic, count=partitions, assignments=None)
         milliseconds = _milliseconds(deadline)
-        answer = self.ask_any(
+        answer, _ = self.ask_any(
             lambda: CreatePartitionsRequest(topics=[wanted], timeout_ms=milliseconds, validate_only=False), deadline
         )
         self._settle(answer.results[0], _INVALID_PARTITIONS)

@@ -30,7 +30,7 @@ class Identity:
 
     def obtain(self, *, deadline: float) -> None:
         """Ask the cluster for an id. Raises `Trouble`."""
-        answer = self._cluster.ask_any(
+        answer, _ = self._cluster.ask_any(
             lambda: InitProducerIdRequest(transactional_id=None, transaction_timeout_ms=60_000), deadline
         )
         if trouble := trouble_of(answer.error_code):

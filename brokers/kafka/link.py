@@ -89,7 +89,7 @@ class Link:
 
     def start(self, node: Node, make: Callable[[], Any], *, deadline: float) -> Pending:
         """Ask without waiting."""
-        return self.run(self._exchange, node, make, deadline)
+        return self.run(self.exchange, node, make, deadline)
 
     def run(self, coroutine: Callable[..., Any], *arguments: Any) -> Pending:
         """Start ``coroutine(*arguments)`` on the thread of the connections."""
@@ -122,13 +122,6 @@ class Link:
 
     async def exchange(self, node: Node, make: Callable[[], Any], deadline: float) -> Any:
         """`ask`, for coroutines on the thread of the connections. Raises errors of the client library."""
-        return await self._exchange(node, make, deadline)
-
-    async def sleep(self, seconds: float) -> None:
-        """For the same coroutines."""
-        await self._open()[0].sleep(seconds)
-
-    async def _exchange(self, node: Node, make: Callable[[], Any], deadline: float) -> Any:
         net, manager = self._open()
         if (delay := manager.connection_delay(node)) > 0:
             await net.sleep(min(delay, _left(deadline)))
@@ -139,6 +132,10 @@ class Link:
         while connection.paused and not connection.closed:
             await net.sleep(min(_FULL_PAUSE, _left(deadline)))
         return await connection.send_request(make(), request_timeout_ms=1_000 * _left(deadline))
+
+    async def sleep(self, seconds: float) -> None:
+        """For the same coroutines."""
+        await self._open()[0].sleep(seconds)
 
     def close(self) -> None:
         with self._changed:

@@ -30,6 +30,8 @@ class KafkaOptions(msgspec.Struct, frozen=True):
     max_message_bytes: Bytes = Bytes(1_000_000)
     #: How the password of the URL is shown to be known.
     mechanism: Mechanism = "scram-sha-512"
+    #: Let ``plain`` send the password over a connection that is not encrypted.
+    plain_without_tls: bool = False
     #: File with the authorities to trust instead of the system's.
     ca: str = ""
     #: Files with the client's certificate and its key.
@@ -57,6 +59,12 @@ def connection_settings(url: BrokerUrl, options: KafkaOptions) -> Mapping[str, A
     if not encrypted and (options.ca or options.cert):
         raise ConfigurationError(
             f"{url.redacted}: ca, cert and key are for encrypted connections", remedy="begin the URL with kafkas://"
+        )
+    if url.user and options.mechanism == "plain" and not (encrypted or options.plain_without_tls):
+        raise ConfigurationError(
+            f"{url.redacted}: mechanism=plain shows the password to everybody on the way, as kafka:// is not encrypted",
+            remedy="begin the URL with kafkas://, or use mechanism=scram-sha-512; on a network that you trust, or in a tunnel,"
+            " add plain_without_tls=true",
         )
     _check_codec(url, options.compression)
     return {

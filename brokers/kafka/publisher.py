@@ -10,20 +10,20 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
-from zlib import crc32
 
 from kafka import errors  # type: ignore[import-untyped]
 from kafka.protocol.producer import ProduceRequest  # type: ignore[import-untyped]
 
 from brokers.backoff import Backoff
 from brokers.contract import Message
-from brokers.errors import BrokerError, BrokerRefused, PublishError
+from brokers.errors import BrokerError, BrokerRefused, not_stored
 from brokers.kafka.cluster import UNKNOWN_TOPIC, Cluster
 from brokers.kafka.failures import Trouble, closed, late, trouble_of
 from brokers.kafka.identity import Identity
 from brokers.kafka.lane import Lane
 from brokers.kafka.link import Link, Node, Pending, answer_of
 from brokers.kafka.options import KafkaOptions
+from brokers.partitioning import partition_of
 from brokers.positions import Place
 from schemas.errors import ConfigurationError
 from schemas.topics import check_topic
@@ -46,11 +46,6 @@ _UNKNOWN_PRODUCER: Final = (45, 47, 59)
 
 #: A node, and the batches for it.
 Request = tuple[Node, list[tuple[Lane, bytes]]]
-
-
-def partition_of(key: str, partitions: int) -> int:
-    """CRC-32 (zlib) of the key's UTF-8 bytes modulo their count, as librdkafka's ``consistent`` partitioner has it."""
-    return crc32(key.encode()) % partitions
 
 
 class KafkaPublisher:
@@ -86,7 +81,7 @@ class KafkaPublisher:
             if left := lane.left():
                 failures.update(dict.fromkeys(left, self._explained(lane.trouble or late(timeout), lane.place[0])))
         if failures or refused:
-            raise _publish_error(len(messages), failures, refused)
+            raise not_stored(len(messages), failures, refused)
 
     def close(self) -> None:
         self._link.close()
@@ -259,17 +254,6 @@ def _note(lanes: Sequence[Lane], trouble: Trouble) -> Trouble:
         for lane in lanes:
             lane.trouble = trouble
     return trouble
-
-
-def _publish_error(count: int, failures: dict[int, BrokerError], refused: dict[int, BrokerError]) -> PublishError:
-    first = next(iter((failures or refused).values()))
-    unacknowledged = tuple(sorted({*failures, *refused}))
-    return PublishError(
-        f"{len(unacknowledged)} of {count} messages not known to be stored: {first.message}",
-        unacknowledged=unacknowledged,
-        refused=tuple(sorted(refused)),
-        remedy=first.remedy,
-    )
 
 
 def _results(answer: Any) -> dict[Place, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
 from brokers.contract import Capabilities, LogReader, Publisher, QueueReader, not_a_log
+from brokers.doubts import Doubts
 from brokers.errors import BrokerUnavailable
 from brokers.kestrel.connection import PORT, Connection, connect, move
 from brokers.kestrel.names import fanout_queue_of, queue_of
@@ -51,6 +52,8 @@ class Cluster:
     url: str
     hosts: tuple[Host, ...]
     options: KestrelOptions
+    #: Topics of which a server did not store a message.
+    doubts: Doubts = field(default_factory=Doubts, compare=False)
 
     def unavailable(self, host: Host, topic: str, why: object) -> BrokerUnavailable:
         """For a server that does not answer."""

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Collection, Iterator
 from typing import Final, TypeAlias
 
+from brokers.resolving import addresses_of
 from brokers.url import Host
 
 PORT: Final = 22133
@@ -53,10 +54,15 @@ class Connection:
         #: How many replies are yet to come.
         self.expected = 0
         self.replies: deque[Reply] = deque()
+        #: Whether a reply came that is not STORED.
+        self.turned_down = False
         self.failure: OSError | None = None
 
     def ask(self, requests: Iterator[bytes], replies: int, *, within: float) -> None:
-        """Send ``requests``. Within so many seconds there has to be a sign of life as long as an answer is due."""
+        """Send ``requests``, which may raise `expected` themselves when their turn comes.
+
+        Within so many seconds there has to be a sign of life as long as an answer is due.
+        """
         self._requests = itertools.chain(self._requests, requests) if self._writing else requests
         self._writing = True
         self.expected += replies
@@ -149,6 +155,7 @@ class Connection:
                 item = data[end + 2 : after]
                 end = after + 5
             self.replies.append((line, item))
+            self.turned_down = self.turned_down or line != b"STORED"
             at = end + 2
         self.expected -= len(self.replies) - before
         del self._incoming[:at]
@@ -159,7 +166,7 @@ class Connection:
 def connect(host: Host, *, until: float, closing: threading.Event) -> Connection:
     """Connect before ``until`` (monotonic seconds). Raises `OSError`, `Closed` when ``closing`` is set meanwhile."""
     failure: OSError = TimeoutError("timed out")
-    for family, kind, protocol, _, address in socket.getaddrinfo(host.name, host.port or PORT, type=socket.SOCK_STREAM):
+    for family, kind, protocol, address in addresses_of(host.name, host.port or PORT, deadline=until, ended=closing.is_set):
         opened = socket.socket(family, kind, protocol)
         try:
             _connect(opened, address, until, closing)
@@ -172,6 +179,43 @@ def connect(host: Host, *, until: float, closing: threading.Event) -> Connection
             if isinstance(error, Closed):
                 break
     raise failure
+
+
+class Attempt:
+    """A connection that a thread of its own makes, so that nobody waits for a server that swallows packets."""
+
+    def __init__(self, host: Host, *, until: float, closing: threading.Event, news: threading.Event) -> None:
+        """``news`` is set when it is over."""
+        self._lock = threading.Lock()
+        self._given_up = False
+        self._connection: Connection | None = None
+        self.failure: OSError | None = None
+        self._news = news
+        threading.Thread(target=self._run, args=(host, until, closing), name=f"kestrel-{host.name}", daemon=True).start()
+
+    def take(self) -> Connection | None:
+        """The connection once it is made, for the caller to close; None before that and when there is a `failure`."""
+        with self._lock:
+            taken, self._connection = self._connection, None
+            return taken
+
+    def give_up(self) -> None:
+        with self._lock:
+            self._given_up = True
+            if self._connection is not None:
+                self._connection.close()
+
+    def _run(self, host: Host, until: float, closing: threading.Event) -> None:
+        try:
+            made = connect(host, until=until, closing=closing)
+        except OSError as error:
+            self.failure = error
+        else:
+            with self._lock:
+                self._connection = made
+                if self._given_up:
+                    made.close()
+        self._news.set()
 
 
 def move(connections: Collection[Connection], seconds: float) -> None:

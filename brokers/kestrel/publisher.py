@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from zlib import crc32
 
 from brokers.contract import Message
-from brokers.errors import BrokerError, BrokerRefused, BrokerUnavailable, PublishError
+from brokers.errors import BrokerError, BrokerRefused, BrokerUnavailable, not_stored
 from brokers.kestrel.broker import Cluster
-from brokers.kestrel.connection import STORED, Closed, Connection, connect, move
-from brokers.kestrel.envelope import LONGEST_KEY, RUN_BYTES, head
+from brokers.kestrel.connection import LOOK, STORED, Attempt, Connection, move
+from brokers.kestrel.envelope import LONGEST_KEY, RUN_BYTES
 from brokers.kestrel.names import queue_of
+from brokers.kestrel.share import Share
 from schemas.errors import ConfigurationError, IoTCloudError
 
-#: Requests are handed to the socket in pieces of about this many bytes: the server works on one while the next is made.
-_PIECE: Final = 1 << 15
+#: Seconds between looks at whether one more server is connected, while others are at work.
+_SOON: Final = 0.02
 
 
 class KestrelPublisher:
@@ -31,28 +33,19 @@ class KestrelPublisher:
         self._connections: dict[int, Connection] = {}
         self._queues: dict[str, bytes] = {}
         self._run = os.urandom(RUN_BYTES)
-        self._published = 0
+        self._numbers = itertools.count(1)
 
     def publish(self, messages: Sequence[Message], *, timeout: float = 30.0) -> None:
         until = time.monotonic() + timeout
         failures: dict[int, IoTCloudError] = {}
         refused: dict[int, IoTCloudError] = {}
         with self._lock:
-            asked: dict[int, list[int]] = {}
-            for server, members in self._by_server(messages, refused).items():
-                try:
-                    connection = self._connected(server, until)
-                except OSError as error:
-                    for index in members:
-                        failures[index] = self._unavailable(server, messages[index], error)
-                    continue
-                connection.ask(self._requests(messages, members), len(members), within=timeout)
-                asked[server] = members
-            self._wait([self._connections[server] for server in asked], until)
-            for server, members in asked.items():
-                failures |= self._failures(server, messages, members)
+            others, doubtful = self._cluster.doubts.split(messages, self._fitting(messages, refused))
+            failures |= self._send(messages, others, until)
+            if doubtful:
+                failures |= self._send_doubtful(messages, doubtful, until)
         if failures or refused:
-            raise _publish_error(len(messages), failures, refused)
+            raise not_stored(len(messages), failures, refused)
 
     def close(self) -> None:
         self._closing.set()
@@ -60,22 +53,48 @@ class KestrelPublisher:
             for server in tuple(self._connections):
                 self._drop(server)
 
-    def _by_server(self, messages: Sequence[Message], refused: dict[int, IoTCloudError]) -> dict[int, list[int]]:
-        """Positions in ``messages`` by server, in order; those that no server will ever take go to ``refused``."""
-        servers: dict[int, list[int]] = {}
-        count = len(self._cluster.hosts)
+    def _fitting(self, messages: Sequence[Message], refused: dict[int, IoTCloudError]) -> list[int]:
+        """Positions in ``messages``; those that no server will ever take go to ``refused``."""
+        fitting: list[int] = []
         limit = self._cluster.options.max_message_bytes
         for index, (topic, key, value) in enumerate(messages):
-            encoded = key.encode()
-            if topic not in self._queues or len(value) > limit or len(encoded) > LONGEST_KEY:
+            if topic not in self._queues or len(value) > limit or len(key) > LONGEST_KEY // 4:
                 try:
                     self._queues[topic] = queue_of(topic).encode()
-                    self._check_size(messages[index], encoded)
+                    self._check_size(messages[index], key.encode())
                 except (ConfigurationError, BrokerRefused) as error:
                     refused[index] = error
                     continue
-            servers.setdefault(crc32(encoded) % count, []).append(index)
-        return servers
+            fitting.append(index)
+        return fitting
+
+    def _shares(self, messages: Sequence[Message], members: Sequence[int]) -> dict[int, Share]:
+        """``members`` by server, in order."""
+        shares: dict[int, Share] = {}
+        count = len(self._cluster.hosts)
+        for index in members:
+            server = crc32(messages[index].key.encode()) % count
+            if server not in shares:
+                shares[server] = Share()
+            shares[server].members.append(index)
+        return shares
+
+    def _send_doubtful(
+        self, messages: Sequence[Message], topics: Mapping[str, Sequence[int]], until: float
+    ) -> dict[int, IoTCloudError]:
+        """Of each topic, and for each server, the first message, and what follows it only when that is stored."""
+        shares = [(topic, share.members) for topic, some in topics.items() for share in self._shares(messages, some).values()]
+        failures = self._send(messages, [members[0] for _, members in shares], until)
+        failed = {topic for topic, members in shares if members[0] in failures}
+        for topic in topics:
+            self._cluster.doubts.tried(topic, taken=topic not in failed)
+        rest: list[int] = []
+        for _, members in shares:
+            if error := failures.get(members[0]):
+                failures.update(dict.fromkeys(members, error))
+            else:
+                rest += members[1:]
+        return failures | self._send(messages, sorted(rest), until)
 
     def _check_size(self, message: Message, key: bytes) -> None:
         limit = self._cluster.options.max_message_bytes
@@ -88,67 +107,80 @@ class KestrelPublisher:
         if len(key) > LONGEST_KEY:
             raise BrokerRefused(f"{where}: a key of {len(key)} bytes is too long", remedy=f"at most {LONGEST_KEY} bytes")
 
-    def _connected(self, server: int, until: float) -> Connection:
-        """A connection to a server, a new one when the old one has ended. Raises `OSError`."""
-        if self._closing.is_set():
-            raise Closed("the publisher is closed")
-        connection = self._connections.get(server)
-        if connection is None or not connection.usable:
-            self._drop(server)
-            connection = connect(self._cluster.hosts[server], until=until, closing=self._closing)
-            self._connections[server] = connection
-        return connection
-
-    def _requests(self, messages: Sequence[Message], members: Sequence[int]) -> Iterator[bytes]:
-        """The requests for ``members``, in pieces."""
-        parts: list[bytes] = []
-        size = 0
-        for index in members:
-            topic, key, value = messages[index]
-            self._published += 1
-            begin = head(self._run, self._published, key.encode())
-            length = len(begin) + len(value)
-            parts.append(b"set %b 0 0 %d\r\n%b%b\r\n" % (self._queues[topic], length, begin, value))
-            size += length
-            if size >= _PIECE:
-                yield b"".join(parts)
-                parts.clear()
-                size = 0
-        yield b"".join(parts)
-
-    def _wait(self, connections: Sequence[Connection], until: float) -> None:
-        """Until all has been answered, or no answer is to be expected any more."""
-        while waiting := [each for each in connections if each.expected and each.failure is None]:
+    def _send(self, messages: Sequence[Message], members: Sequence[int], until: float) -> dict[int, IoTCloudError]:
+        """Send to all servers at once, none waiting for another; what is not known to be stored, and why."""
+        shares = self._shares(messages, members)
+        attempts: dict[int, Attempt] = {}
+        why: dict[int, object] = {}
+        news = threading.Event()
+        for server, share in shares.items():
+            there = self._connections.get(server)
+            if there is not None and there.usable:
+                self._ask(share, there, messages, until)
+            else:
+                self._drop(server)
+                attempts[server] = Attempt(self._cluster.hosts[server], until=until, closing=self._closing, news=news)
+        while not self._closing.is_set():
+            news.clear()
+            why |= {server: attempt.failure for server, attempt in attempts.items() if attempt.failure is not None}
+            for server in why.keys() & attempts.keys():
+                del attempts[server]
+            for server, connection in [(server, made) for server, attempt in attempts.items() if (made := attempt.take())]:
+                del attempts[server]
+                self._connections[server] = connection
+                self._ask(shares[server], connection, messages, until)
+            waiting = [busy for share in shares.values() if (busy := share.waiting)]
             left = until - time.monotonic()
-            if self._closing.is_set() or left <= 0:
-                return
-            move(waiting, left)
+            if left <= 0 or not (waiting or attempts):
+                break
+            if waiting:
+                move(waiting, min(left, _SOON) if attempts else left)
+            else:
+                news.wait(min(left, LOOK))
+        for attempt in attempts.values():
+            attempt.give_up()
+        failures: dict[int, IoTCloudError] = {}
+        for server, share in shares.items():
+            failures |= self._failures(server, messages, share, why.get(server))
+        return failures
 
-    def _failures(self, server: int, messages: Sequence[Message], members: Sequence[int]) -> dict[int, IoTCloudError]:
+    def _ask(self, share: Share, connection: Connection, messages: Sequence[Message], until: float) -> None:
+        within = max(0.0, until - time.monotonic())
+        share.ask(connection, messages, self._queues, run=self._run, numbers=self._numbers, within=within)
+
+    def _failures(self, server: int, messages: Sequence[Message], share: Share, why: object) -> dict[int, IoTCloudError]:
         """What is not known to be stored, with everything of the same topic and key that came after it.
 
         These later ones may be stored: repeating them as well is what keeps the order of their key.
         """
-        connection = self._connections[server]
-        all_stored = len(connection.replies) == connection.replies.count(STORED) == len(members)
-        lines = [] if all_stored else [line for line, _ in connection.replies]
-        connection.replies.clear()
+        all_stored = share.all_stored
+        lines = {} if all_stored else share.lines()
+        connection = share.connection
+        if connection is not None:
+            connection.replies.clear()
         if all_stored:
             return {}
         failures: dict[int, IoTCloudError] = {}
         broken: dict[tuple[str, str], IoTCloudError] = {}
-        why: object = connection.failure or ("closed" if self._closing.is_set() else "no answer before the deadline")
-        for position, index in enumerate(members):
+        barred: dict[str, IoTCloudError] = {}
+        why = why or (connection and connection.failure)
+        why = why or ("closed" if self._closing.is_set() else "no answer before the deadline")
+        for index in share.members:
             message = messages[index]
-            line = lines[position] if position < len(lines) else b""
+            line = lines.get(index, b"")
             error = broken.get((message.topic, message.key))
-            if error is None and line != b"STORED":
-                error = self._refusal(message, line) if line else self._unavailable(server, message, why)
+            if error is None and line != STORED[0]:
+                error = self._refusal(message, line) if line else barred.get(message.topic)
+                error = error or self._unavailable(server, message, why)
+                if line:
+                    barred.setdefault(message.topic, error)
                 if line not in (b"", b"NOT_STORED"):
                     why = line.decode("latin-1")
             if error is not None:
                 broken[message.topic, message.key] = failures[index] = error
-        if connection.expected or connection.failure is not None or set(lines) - {b"STORED", b"NOT_STORED"}:
+        self._cluster.doubts.add(barred)
+        unsettled = connection is not None and (connection.expected or connection.writing or connection.failure is not None)
+        if unsettled or set(lines.values()) - {b"STORED", b"NOT_STORED"}:
             self._drop(server)
         return failures
 
@@ -171,14 +203,3 @@ class KestrelPublisher:
     def _drop(self, server: int) -> None:
         if connection := self._connections.pop(server, None):
             connection.close()
-
-
-def _publish_error(count: int, failures: dict[int, IoTCloudError], refused: dict[int, IoTCloudError]) -> PublishError:
-    first = next(iter((failures or refused).values()))
-    unacknowledged = tuple(sorted({*failures, *refused}))
-    return PublishError(
-        f"{len(unacknowledged)} of {count} messages not stored: {first.message}",
-        unacknowledged=unacknowledged,
-        refused=tuple(sorted(refused)),
-        remedy=first.remedy,
-    )

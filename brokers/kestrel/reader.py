@@ -17,6 +17,8 @@ from brokers.kestrel.source import Held, Source
 _FAREWELL: Final = 0.5
 #: Seconds in which deliveries of several queues are gathered; after that one that is slow no longer holds up the others.
 _TOGETHER: Final = 0.1
+#: Seconds between looks at whether one more server is connected.
+_SOON: Final = 0.02
 
 
 class KestrelReader:
@@ -51,8 +53,13 @@ class KestrelReader:
                 whole = not any(source.bursting for source in self._sources)
                 if (whole or time.monotonic() - began > _TOGETHER) and (found := self._hand_out(max_messages)):
                     return found
+                connecting = any(source.connecting for source in self._sources)
                 if any(source.busy for source in self._sources):
-                    self._move(LOOK)
+                    self._move(_SOON if connecting else LOOK)
+                    continue
+                # Whether a server is there has to be known, but when others have answered, not in this poll.
+                if connecting and (left > 0 or not any(source.connection for source in self._sources)):
+                    self._closing.wait(_SOON)
                     continue
                 self._raise_failure()
                 if left <= 0:

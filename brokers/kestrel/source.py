@@ -10,6 +10,7 @@ import enum
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +18,7 @@ from brokers.backoff import Backoff
 from brokers.contract import Delivery
 from brokers.errors import BrokerRefused, BrokerUnavailable
 from brokers.kestrel.broker import Cluster
-from brokers.kestrel.connection import Connection, connect
+from brokers.kestrel.connection import Attempt, Connection, Reply
 from brokers.kestrel.envelope import in_order, open_item
 from brokers.url import Host
 
@@ -31,27 +32,35 @@ _WAIT: Final = 0.5
 _LONGEST_PAUSE: Final = 5.0
 
 
-@dataclass(eq=False, slots=True)
 class Held:
     """An item that the server has set aside for this reader."""
 
-    source: Source
-    run: bytes
-    number: int
-    #: None when it has been handed out.
-    delivery: Delivery | None = None
-    acknowledged: bool = False
-    #: The connection is gone, and so the server has taken it back.
-    lost: bool = False
+    __slots__ = ("acknowledged", "delivery", "lost", "number", "run", "source")
+
+    def __init__(self, source: Source, run: bytes, number: int) -> None:
+        self.source = source
+        self.run = run
+        self.number = number
+        #: None when it has been handed out.
+        self.delivery: Delivery | None = None
+        self.acknowledged = False
+        #: The connection is gone, and so the server has taken it back.
+        self.lost = False
 
 
-class _Asked(enum.Enum):
-    """What the next reply answers."""
-
+class _Kind(enum.Enum):
     ITEM = enum.auto()
     WAITING = enum.auto()
     CONFIRM = enum.auto()
     ABORT = enum.auto()
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What the next replies answer, and how many of them."""
+
+    kind: _Kind
+    left: int
 
 
 class Source:
@@ -75,20 +84,24 @@ class Source:
         self._retry_at = 0.0
         #: The server has said, since `begin`, that there is nothing more.
         self._drained = False
+        self._attempt: Attempt | None = None
         self.connection: Connection | None = None
         #: Why there is no connection.
         self.failure: BrokerUnavailable | BrokerRefused | None = None
 
     def connect(self, *, until: float, closing: threading.Event) -> None:
-        """Connect, unless this was just tried in vain."""
-        if self.connection is not None or time.monotonic() < self._retry_at:
+        """Begin to connect, unless this was just tried in vain, or see what has become of it."""
+        if self.connection is not None:
             return
-        try:
-            self.connection = connect(self._host, until=until, closing=closing)
-        except OSError as error:
-            self._lose(self._cluster.unavailable(self._host, self._topic, error))
-            return
-        self.failure = None
+        if self._attempt is None:
+            if time.monotonic() < self._retry_at:
+                return
+            self._attempt = Attempt(self._host, until=until, closing=closing, news=threading.Event())
+        if made := self._attempt.take():
+            self.connection, self._attempt, self.failure = made, None, None
+        elif (failure := self._attempt.failure) is not None:
+            self._attempt = None
+            self._lose(self._cluster.unavailable(self._host, self._topic, failure))
 
     def begin(self) -> None:
         """What was said of the queue before no longer counts."""
@@ -102,7 +115,7 @@ class Source:
             self._ask_for_items(at_least=1)
         elif wait > 0:
             milliseconds = max(1, round(1000 * min(wait, _WAIT)))
-            self._ask(b"get %b/t=%d/open\r\n" % (self._queue, milliseconds), _Asked.WAITING, 1, extra=milliseconds / 1000)
+            self._ask(b"get %b/t=%d/open\r\n" % (self._queue, milliseconds), _Kind.WAITING, 1, extra=milliseconds / 1000)
 
     def confirm(self) -> None:
         """Confirm what is acknowledged without a gap."""
@@ -113,12 +126,12 @@ class Source:
             count += 1
         if count and self.connection is not None:
             self._confirming = count
-            self._ask(b"confirm %b %d\r\n" % (self._queue, count), _Asked.CONFIRM, 1)
+            self._ask(b"confirm %b %d\r\n" % (self._queue, count), _Kind.CONFIRM, 1)
 
     def abort(self) -> None:
         """Give back all that is held."""
         if self._held and not self._asked:
-            self._ask(b"get %b/abort\r\n" % self._queue, _Asked.ABORT, len(self._held))
+            self._ask(b"get %b/abort\r\n" % self._queue, _Kind.ABORT, len(self._held))
 
     def digest(self) -> None:
         """Take in what the server has answered."""
@@ -130,15 +143,9 @@ class Source:
             if connection.expected < self._burst:
                 self._ask_for_items(at_least=0)
         self._largest = max(1, self._largest * 7 // 8)
-        replies, asked = connection.replies, self._asked
-        while replies and self.connection is not None:
-            line, item = replies.popleft()
-            kind = asked.popleft() if asked else None
-            if item is not None and (kind is _Asked.ITEM or kind is _Asked.WAITING):
-                self._hold(item)
-            else:
-                self._take(kind, line)
-        self._coming = asked.count(_Asked.ITEM)
+        while connection.replies and self.connection is not None:
+            self._take(connection.replies)
+        self._coming = sum(asked.left for asked in self._asked if asked.kind is _Kind.ITEM)
         if self._ready:
             self._backoff.reset()
         if connection.failure is not None and self.connection is not None:
@@ -178,6 +185,10 @@ class Source:
         return bool(self._ready)
 
     @property
+    def connecting(self) -> bool:
+        return self._attempt is not None
+
+    @property
     def busy(self) -> bool:
         return bool(self._asked)
 
@@ -187,10 +198,13 @@ class Source:
 
     @property
     def aborting(self) -> bool:
-        return _Asked.ABORT in self._asked
+        return self._has_asked(_Kind.ABORT)
 
     def close(self) -> None:
         """Without a connection nothing is held: the server gives it to whoever asks next."""
+        if self._attempt is not None:
+            self._attempt.give_up()
+            self._attempt = None
         if self.connection is not None:
             self.connection.close()
             self.connection = None
@@ -210,43 +224,68 @@ class Source:
         count = min(self._room, self._burst, max(at_least, fitting))
         if count > 0:
             self._coming += count
-            self._ask(b"get %b/open\r\n" % self._queue, _Asked.ITEM, count)
+            self._ask(b"get %b/open\r\n" % self._queue, _Kind.ITEM, count)
             self._burst = min(2 * self._burst, _LARGEST_BURST)
 
-    def _ask(self, request: bytes, kind: _Asked, count: int, *, extra: float = 0.0) -> None:
+    def _ask(self, request: bytes, kind: _Kind, count: int, *, extra: float = 0.0) -> None:
         if self.connection is not None:
             patience = self._cluster.options.answer_timeout + extra
             # Behind a request that waits, an answer may take as long as that.
-            patience += _WAIT if _Asked.WAITING in self._asked else 0.0
+            patience += _WAIT if self._has_asked(_Kind.WAITING) else 0.0
             self.connection.ask(iter((request * count,)), count, within=patience)
-            self._asked.extend([kind] * count)
+            self._asked.append(_Asked(kind, count))
 
-    def _take(self, kind: _Asked | None, line: bytes) -> None:
+    def _take(self, replies: deque[Reply]) -> None:
+        """Take in what answers the first thing asked for."""
+        if not self._asked:
+            self._answered(None, replies.popleft()[0])
+            return
+        asked = self._asked[0]
+        some = [replies.popleft() for _ in range(min(asked.left, len(replies)))]
+        asked.left -= len(some)
+        if not asked.left:
+            self._asked.popleft()
+        if asked.kind is _Kind.ITEM or asked.kind is _Kind.WAITING:
+            self._hold([item for _, item in some if item is not None])
+            some = [reply for reply in some if reply[1] is None]
+        for line, _ in some:
+            if self.connection is not None:
+                self._answered(asked.kind, line)
+
+    def _has_asked(self, kind: _Kind) -> bool:
+        return any(asked.kind is kind for asked in self._asked)
+
+    def _answered(self, kind: _Kind | None, line: bytes) -> None:
         if line != b"END" or kind is None:
             self._refused(kind, line)
-        elif kind is _Asked.CONFIRM:
+        elif kind is _Kind.CONFIRM:
             for _ in range(self._confirming):
                 self._held.popleft()
             self._confirming = 0
-        elif kind is not _Asked.ABORT:
+        elif kind is not _Kind.ABORT:
             self._drained = True
             self._burst = _FIRST_BURST
             self._backoff.reset()
 
-    def _hold(self, item: bytes) -> None:
-        run, number, key, value = open_item(item)
-        held = Held(self, run, number)
-        held.delivery = Delivery(self._topic, key, value, held, redelivered=False)
-        self._held.append(held)
-        self._ready.append(held)
+    def _hold(self, items: Sequence[bytes]) -> None:
+        come = []
+        size = 0
+        for item in items:
+            run, number, key, value = open_item(item)
+            held = Held(self, run, number)
+            held.delivery = Delivery(self._topic, key, value, held, False)
+            come.append(held)
+            size += len(value)
+        self._held += come
+        self._ready += come
         self._mixed = True
-        self._ready_bytes += len(value)
-        self._largest = max(self._largest, len(value))
+        self._ready_bytes += size
+        self._largest = max(self._largest, *map(len, items), 1)
 
-    def _refused(self, kind: _Asked | None, line: bytes) -> None:
+    def _refused(self, kind: _Kind | None, line: bytes) -> None:
         answer = line.decode("latin-1")[:200]
         where = f"{self._cluster.url}: topic {self._topic!r}: {self._host.name}: the server answered {answer!r}"
-        if kind in (_Asked.ITEM, _Asked.WAITING) and line.startswith((b"ERROR", b"CLIENT_ERROR")):
+        if kind in (_Kind.ITEM, _Kind.WAITING) and line.startswith((b"ERROR", b"CLIENT_ERROR")):
             error: BrokerRefused | BrokerUnavailable = BrokerRefused(
                 f"{where} to a reader with {len(self._held)} items open",
                 remedy="set maxOpenTransactions of the server to the reader's open_reads, or lower open_reads in the URL",

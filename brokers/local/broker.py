@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from brokers.contract import Capabilities, LogReader, Publisher, QueueReader, not_a_queue
+from brokers.local.ages import Ages, elapsed_clock
 from brokers.local.layout import Layout
 from brokers.local.partition import Retention
 from brokers.local.publisher import LocalPublisher
@@ -38,7 +39,10 @@ class LocalOptions(msgspec.Struct, frozen=True):
 
 
 class LocalBroker:
-    """A log of SQLite files below ``directory``. ``clock`` gives append times in µs since 1970, UTC."""
+    """A log of SQLite files below ``directory``. ``clock`` gives append times in µs since 1970, UTC.
+
+    ``elapsed`` gives seconds, and is never set: by it the clock is found to be.
+    """
 
     def __init__(
         self,
@@ -47,11 +51,12 @@ class LocalBroker:
         *,
         url: str = "",
         clock: Callable[[], int] = wall_clock,
+        elapsed: Callable[[], float] = elapsed_clock,
     ) -> None:
         self._options = options or LocalOptions()
         self._url = url or f"local:{directory}"
         self._layout = Layout(Path(directory), self._url)
-        self._clock = clock
+        self._ages = Ages(clock, elapsed, hold=self._options.retention_age, url=self._url)
 
     @property
     def url(self) -> str:
@@ -88,7 +93,7 @@ class LocalBroker:
             partitions=options.partitions,
             max_message_bytes=options.max_message_bytes,
             retention=Retention(options.retention_bytes, round(options.retention_age * 1e6)),
-            clock=self._clock,
+            ages=self._ages,
         )
 
     def log_reader(self) -> LogReader:

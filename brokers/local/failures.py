@@ -7,6 +7,7 @@ from typing import Final
 
 from brokers.errors import BrokerRefused, BrokerUnavailable
 from brokers.local.layout import Layout
+from brokers.local.partition import WrongFormat
 
 _WRITE_FAILED: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -21,6 +22,8 @@ def describe(layout: Layout, topic: str, partition: int, error: Exception) -> Br
     """The broker error for what ``error`` says about a partition."""
     where = f"{layout.url}: topic {topic!r}, partition {partition}"
     path = layout.path(topic, partition)
+    if isinstance(error, WrongFormat):
+        return BrokerRefused(f"{where}: {path} {error}", remedy="use the version of iotcloud that has written it, or a later one")
     if isinstance(error, sqlite3.Error) and _code(error) in _DAMAGED:
         return BrokerRefused(
             f"{where}: {path} is damaged: {error}",

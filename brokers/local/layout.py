@@ -11,12 +11,12 @@ import os
 import random
 import re
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
-from zlib import crc32
 
 from brokers.errors import BrokerUnavailable
 from brokers.local.partition import make_partition_file
@@ -24,11 +24,6 @@ from schemas.topics import check_topic
 
 _SUFFIX: Final = ".log"
 _PARTITION: Final = re.compile(r"(0|[1-9][0-9]*)\.sqlite")
-
-
-def partition_of(key: str, partitions: int) -> int:
-    """The partition of a key: CRC-32 (zlib) of its UTF-8 bytes, modulo their count."""
-    return crc32(key.encode()) % partitions
 
 
 class Layout:
@@ -61,16 +56,16 @@ class Layout:
     def path(self, topic: str, partition: int) -> Path:
         return self._folder(topic) / f"{partition}.sqlite"
 
-    def create(self, topic: str, partitions: int, *, deadline: float) -> int:
+    def create(self, topic: str, partitions: int, *, deadline: float, closing: threading.Event | None = None) -> int:
         """Add the partitions that lack up to ``partitions``; return how many there are.
 
-        ``deadline`` is of `time.monotonic`. Raises `BrokerUnavailable`.
+        ``deadline`` is of `time.monotonic`; ``closing`` ends it sooner. Raises `BrokerUnavailable`.
         """
         check_topic(topic)
         folder = self._folder(topic)
         try:
             self.directory.mkdir(exist_ok=True)
-            with self._locked(topic, deadline):
+            with self._locked(topic, deadline, closing or threading.Event()):
                 there = self.count(topic)
                 if folder.exists():
                     self._add(folder, there, partitions)
@@ -108,7 +103,7 @@ class Layout:
         return self.directory / (topic + _SUFFIX)
 
     @contextmanager
-    def _locked(self, topic: str, deadline: float) -> Iterator[None]:
+    def _locked(self, topic: str, deadline: float, closing: threading.Event) -> Iterator[None]:
         descriptor = os.open(self.directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             while True:
@@ -116,9 +111,8 @@ class Layout:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError as error:
-                    if time.monotonic() >= deadline:
+                    if time.monotonic() >= deadline or closing.wait(random.uniform(0.001, 0.01)):
                         raise self.unavailable(topic, error) from error
-                    time.sleep(random.uniform(0.001, 0.01))
             yield
         finally:
             os.close(descriptor)

@@ -57,6 +57,10 @@ _VACUUM_PAGES: Final = 256
 _CONTENDED: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
+class WrongFormat(sqlite3.DatabaseError):
+    """The file is no partition, or one of a later version."""
+
+
 class Retention(NamedTuple):
     """How much to keep: bytes of keys and values, and age in µs. Zero means no limit."""
 
@@ -87,7 +91,7 @@ def make_partition_file(path: Path) -> None:
 class Partition:
     """An open partition file. Methods raise `sqlite3.Error`, and `TimeoutError` when others held it until the deadline.
 
-    ``closing`` ends every wait. Deadlines are of `time.monotonic`.
+    ``closing`` ends every wait. Raises `WrongFormat` when it is opened. Deadlines are of `time.monotonic`.
     """
 
     def __init__(self, path: Path, closing: threading.Event, *, deadline: float) -> None:
@@ -99,6 +103,7 @@ class Partition:
             # Also opening has to wait: the process that closes last, or repairs after a crash, has the file for itself.
             for pragma in _PRAGMAS:
                 self._patiently(partial(self._connection.execute, pragma), deadline)
+            self._check_format(deadline)
             self.inode = path.stat().st_ino
         except BaseException:
             self._connection.close()
@@ -106,6 +111,16 @@ class Partition:
 
     def close(self) -> None:
         self._connection.close()
+
+    def _check_format(self, deadline: float) -> None:
+        def ask(name: str) -> int:
+            return int(self._patiently(lambda: self._connection.execute(f"PRAGMA {name}").fetchone()[0], deadline))
+
+        kind, version = ask("application_id"), ask("user_version")
+        if kind != _APPLICATION_ID:
+            raise WrongFormat("is no partition of a log")
+        if version > FORMAT:
+            raise WrongFormat(f"has format {version}, and this version of iotcloud knows those up to {FORMAT}")
 
     def state(self, *, deadline: float) -> State:
         return self._patiently(lambda: State(*self._connection.execute("SELECT * FROM state").fetchone()), deadline)
@@ -172,11 +187,12 @@ class Partition:
         execute = self._connection.execute
         self._patiently(lambda: execute("BEGIN IMMEDIATE"), deadline)
         try:
-            # Another process may have deleted more in the meantime: then there is no such record and nothing to do.
-            kept = execute('SELECT position FROM records WHERE "offset" = ?', (offset,)).fetchone()
+            # Another process may have deleted more in the meantime: then this changes nothing.
+            query = 'SELECT "offset", position FROM records WHERE "offset" >= ? ORDER BY "offset" LIMIT 1'
+            kept = execute(query, (offset,)).fetchone()
             if kept is not None:
-                execute('DELETE FROM records WHERE "offset" < ?', (offset,))
-                execute('UPDATE state SET "begin" = ?, begin_position = ?', (offset, kept[0]))
+                execute('DELETE FROM records WHERE "offset" < ?', kept[:1])
+                execute('UPDATE state SET "begin" = ?, begin_position = ?', kept)
             execute("COMMIT")
         except BaseException:
             self._rollback()
@@ -187,18 +203,23 @@ class Partition:
             self._connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
 
     def _first(self, column: str, least: int) -> int:
-        """Binary search for the first offset whose ``column``, which never falls, is at least ``least``."""
+        """Binary search for the first offset whose ``column``, which never falls, is at least ``least``.
+
+        There may be holes: rows deleted since the state was read, and those that a rescue of the file has lost.
+        """
         state = State(*self._connection.execute("SELECT * FROM state").fetchone())
-        low, high = state.begin, state.next
-        query = f'SELECT {column} FROM records WHERE "offset" = ?'  # noqa: S608  (one of our own columns)
+        low, high, first = state.begin, state.next, state.next
+        query = f'SELECT "offset", {column} FROM records WHERE "offset" >= ? ORDER BY "offset" LIMIT 1'  # noqa: S608  (our own)
         while low < high:
             middle = (low + high) // 2
             row = self._connection.execute(query, (middle,)).fetchone()
-            if row is None or row[0] < least:  # None: deleted since the state was read
-                low = middle + 1
-            else:
+            if row is None:
                 high = middle
-        return low
+            elif row[1] < least:
+                low = row[0] + 1
+            else:
+                first, high = row[0], middle
+        return first
 
     def _rollback(self) -> None:
         if self._connection.in_transaction:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from brokers.contract import Message
-from brokers.errors import BrokerError, PublishError
+from brokers.errors import BrokerError, PublishError, not_stored
+from brokers.local.ages import STEP, Ages
 from brokers.local.failures import describe
 from brokers.local.files import OpenPartitions
-from brokers.local.layout import Layout, partition_of
+from brokers.local.layout import Layout
 from brokers.local.partition import Retention, State
-from schemas.errors import ConfigurationError
+from brokers.partitioning import partition_of
+from schemas.errors import ConfigurationError, IoTCloudError
 from schemas.topics import check_topic
+from telemetry.logs import logger
 
 #: Seconds between looks at what is too old, per partition.
 _LOOK_EVERY: Final = 1.0
@@ -35,23 +38,25 @@ class LocalPublisher:
         partitions: int,
         max_message_bytes: int,
         retention: Retention,
-        clock: Callable[[], int],
+        ages: Ages,
     ) -> None:
         self._layout = layout
         self._new_partitions = partitions
         self._max_message_bytes = max_message_bytes
         self._retention = retention
-        self._clock = clock
+        self._ages = ages
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._files = OpenPartitions(layout, self._closing)
         self._counts: dict[str, tuple[int, int]] = {}
         self._look_at: dict[tuple[str, int], float] = {}
+        self._ahead: set[tuple[str, int]] = set()
+        self._log = logger("local", broker=layout.url)
 
     def publish(self, messages: Sequence[Message], *, timeout: float = 30.0) -> None:
         deadline = time.monotonic() + timeout
-        failures: dict[int, Exception] = {}
-        refused: dict[int, Exception] = {}
+        failures: dict[int, IoTCloudError] = {}
+        refused: dict[int, IoTCloudError] = {}
         with self._lock:
             for (topic, partition), members in self._grouped(messages, deadline, failures, refused).items():
                 try:
@@ -61,7 +66,7 @@ class LocalPublisher:
                     failures.update(dict.fromkeys(members, reason))
                     self._files.forget(topic, partition)
         if failures or refused:
-            raise _publish_error(len(messages), failures, refused)
+            raise not_stored(len(messages), failures, refused)
 
     def close(self) -> None:
         self._closing.set()
@@ -72,12 +77,12 @@ class LocalPublisher:
         self,
         messages: Sequence[Message],
         deadline: float,
-        failures: dict[int, Exception],
-        refused: dict[int, Exception],
+        failures: dict[int, IoTCloudError],
+        refused: dict[int, IoTCloudError],
     ) -> dict[tuple[str, int], list[int]]:
         """Positions in ``messages`` by partition, in order; those that cannot be sent go to the other two."""
         groups: dict[tuple[str, int], list[int]] = {}
-        counts: dict[str, int | Exception] = {}
+        counts: dict[str, int | IoTCloudError] = {}
         for index, message in enumerate(messages):
             if len(message.value) > self._max_message_bytes:
                 refused[index] = PublishError(
@@ -92,13 +97,13 @@ class LocalPublisher:
                 count = counts[message.topic] = self._count(message.topic, deadline)
             if isinstance(count, ConfigurationError):
                 refused[index] = count
-            elif isinstance(count, Exception):
+            elif isinstance(count, IoTCloudError):
                 failures[index] = count
             else:
                 groups.setdefault((message.topic, partition_of(message.key, count)), []).append(index)
         return groups
 
-    def _count(self, topic: str, deadline: float) -> int | Exception:
+    def _count(self, topic: str, deadline: float) -> int | IoTCloudError:
         """How many partitions the topic has, made if it has none; or why this cannot be known."""
         try:
             check_topic(topic)
@@ -108,7 +113,9 @@ class LocalPublisher:
             known = self._counts.get(topic)
             if known is not None and known[0] == changed:
                 return known[1]
-            count = self._layout.count(topic) or self._layout.create(topic, self._new_partitions, deadline=deadline)
+            count = self._layout.count(topic) or self._layout.create(
+                topic, self._new_partitions, deadline=deadline, closing=self._closing
+            )
             if changed is not None:
                 self._counts[topic] = (changed, count)
             return count
@@ -123,14 +130,30 @@ class LocalPublisher:
         file = self._files.get(topic, partition, deadline=deadline)
         if file is None:
             raise FileNotFoundError(2, "is gone", str(self._layout.path(topic, partition)))
-        now = self._clock()
+        now, ages_known = self._ages.look()
         state = file.append([(message.key.encode(), message.value) for message in messages], now=now, deadline=deadline)
+        self._warn((topic, partition), state.last_time - now)
+        retention = self._retention if ages_known else self._retention._replace(age=0)
         if self._overdue((topic, partition), state):
             try:
-                file.trim(self._retention, now=now, most=_DELETE_AT_LEAST + 2 * len(messages), deadline=time.monotonic() + 0.1)
+                file.trim(retention, now=now, most=_DELETE_AT_LEAST + 2 * len(messages), deadline=time.monotonic() + 0.1)
             except (sqlite3.Error, TimeoutError):
                 # The messages are on disk; what is too old goes after a later call.
                 self._files.forget(topic, partition)
+
+    def _warn(self, place: tuple[str, int], ahead: int) -> None:
+        """Say once that append times, which never fall, are of a clock that was ahead (µs)."""
+        if ahead <= STEP:
+            self._ahead.discard(place)
+        elif place not in self._ahead:
+            self._ahead.add(place)
+            topic, partition = place
+            self._log.warning(
+                "records were appended by a clock that was ahead: those to come get the same time until it is reached",
+                topic=topic,
+                partition=partition,
+                seconds=ahead // 1_000_000,
+            )
 
     def _overdue(self, place: tuple[str, int], state: State) -> bool:
         limit, age = self._retention
@@ -140,14 +163,3 @@ class LocalPublisher:
             return False
         self._look_at[place] = time.monotonic() + _LOOK_EVERY
         return True
-
-
-def _publish_error(count: int, failures: dict[int, Exception], refused: dict[int, Exception]) -> PublishError:
-    first = next(iter((failures or refused).values()))
-    unacknowledged = tuple(sorted({*failures, *refused}))
-    return PublishError(
-        f"{len(unacknowledged)} of {count} messages not stored: {getattr(first, 'message', first)}",
-        unacknowledged=unacknowledged,
-        refused=tuple(sorted(refused)),
-        remedy=getattr(first, "remedy", ""),
-    )

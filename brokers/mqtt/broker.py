@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from brokers.contract import Capabilities, LogReader, Publisher, QueueReader, not_a_log
+from brokers.mqtt.caution import Caution
 from brokers.mqtt.options import target_of
 from brokers.mqtt.publisher import MqttPublisher
 from brokers.mqtt.reader import MqttReader, Turns
@@ -20,6 +21,7 @@ class MqttBroker:
     def __init__(self, url: BrokerUrl) -> None:
         self._target = target_of(url)
         self._turns = Turns()
+        self._caution = Caution()
 
     @property
     def url(self) -> str:
@@ -49,7 +51,7 @@ class MqttBroker:
         forget(self._target, topics, group, deadline=time.monotonic() + timeout)
 
     def publisher(self) -> Publisher:
-        return MqttPublisher(self._target)
+        return MqttPublisher(self._target, self._caution)
 
     def log_reader(self) -> LogReader:
         raise not_a_log(self.url)

@@ -7,7 +7,7 @@ from typing import Final
 
 from brokers.contract import Message
 from brokers.errors import PublishError
-from brokers.mqtt.failures import NO_SUBSCRIBERS, NOT_AUTHORIZED, Failure, about, not_published
+from brokers.mqtt.failures import NO_SUBSCRIBERS, Failure, about, not_published
 from brokers.mqtt.names import KEY, mqtt_topic
 from brokers.mqtt.options import Target
 from schemas.errors import ConfigurationError
@@ -28,7 +28,8 @@ class Call:
         self._failed: dict[int, Failure] = {}
         self._refused: dict[int, Failure] = {}
         self._on_way: dict[int, int] = {}
-        self._denied: dict[str, Failure] = {}
+        #: Topics of which the server has turned a message down that it may take later, and why.
+        self.barred: dict[str, Failure] = {}
         #: Bytes of values on their way.
         self.bytes = 0
         #: Topics of messages that no session subscribed to.
@@ -61,24 +62,23 @@ class Call:
         self.bytes -= len(message.value)
         if code == NO_SUBSCRIBERS:
             self.unheard.add(message.topic)
-        if failure := not_published(code, require_subscriber=self._target.options.require_subscriber):
+        if failure := not_published(code, message.topic, require_subscriber=self._target.options.require_subscriber):
             (self._refused if failure.final else self._failed)[index] = failure
-        if code == NOT_AUTHORIZED and failure:
-            self._denied[message.topic] = failure
+            if not failure.final:
+                self.barred.setdefault(message.topic, failure)
 
     def fail(self, indexes: Iterable[int], failure: Failure) -> None:
-        """Count these as not published, whatever was answered; what is refused stays refused."""
+        """Count these as not published, whatever was answered; what was turned down before keeps its own reason."""
         for index in indexes:
             if index not in self._refused:
-                self._failed[index] = failure
+                self._failed.setdefault(index, self.barred.get(self._messages[index].topic, failure))
 
     def error(self) -> PublishError | None:
         """What to raise, if anything."""
         if not self._failed and not self._refused:
             return None
-        self._refuse_denied()
         self._fail_followers()
-        first = next(iter((self._refused or self._failed).values()))
+        first = next(iter((self._refused or self.barred or self._failed).values()))
         unacknowledged = sorted({*self._failed, *self._refused})
         topics = [self._messages[index].topic for index in unacknowledged]
         return PublishError(
@@ -88,12 +88,6 @@ class Call:
             refused=tuple(sorted(self._refused)),
             remedy=first.remedy,
         )
-
-    def _refuse_denied(self) -> None:
-        """A right that one message lacks, all of its topic lack. mosquitto 2.0 ends the connection after it has refused one."""
-        for index in [index for index in self._failed if self._messages[index].topic in self._denied]:
-            self._refused[index] = self._denied[self._messages[index].topic]
-            del self._failed[index]
 
     def _fail_followers(self) -> None:
         """What follows a failed message of its key counts as failed too: published again alone, that one would come after it."""

@@ -25,6 +25,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from brokers.mqtt.failures import CLOSED, CUT, SILENT, Failure, bad_certificates, dropped, not_subscribed, refused, unreachable
 from brokers.mqtt.options import Target
+from brokers.mqtt.stream import Stream
 
 #: What no one subscribes to: leaving it changes nothing, and has an answer.
 _NOWHERE: Final = "iotcloud/nothing"
@@ -37,12 +38,20 @@ _SELDOM: Final = 60
 _MOST: Final = 0xFFFF
 
 
+class _Client(Client):
+    def _create_socket(self) -> Stream:
+        connected = super()._create_socket()
+        assert isinstance(connected, socket.socket)
+        return Stream(connected)
+
+
 class Connection:
     """Connects at once, in its own thread; `open` and `failure` say how it is, and ``changed`` is called when that changes.
 
     ``session``: seconds that the session lives on without a connection; 0 for a connection that leaves none.
-    ``on_message``, and ``on_published`` when `published` has grown, are called in the connection's thread and must not
-    wait. All methods may be called from any thread, but not in these calls.
+    ``on_message``, ``on_published`` when `published` has grown, and ``full``, whether nothing more is to be read until
+    `go_on`, are called in the connection's thread and must not wait. All methods may be called from any thread, but not in
+    these calls.
     """
 
     def __init__(
@@ -54,12 +63,14 @@ class Connection:
         session: float = 0,
         on_message: Callable[[MQTTMessage], None] | None = None,
         on_published: Callable[[], None] | None = None,
+        full: Callable[[], bool] = lambda: False,
     ) -> None:
         self._target = target
         self._session = session
         self._tell = changed
         self._on_message = on_message
         self._on_published = on_published
+        self._full = full
         self._state = threading.Condition()
         self._closing = threading.Event()
         self._asked = self._answered = 0
@@ -72,6 +83,7 @@ class Connection:
         self.failure: Failure | None = None
         #: Packet ids of messages that were answered, with reason codes, for the publisher to take away.
         self.published: deque[tuple[int, int]] = deque()
+        self._came = False
         #: Whether the server had kept the session.
         self.resumed = False
         #: What the server takes: messages at once, and bytes of a packet (None: no limit but MQTT's).
@@ -97,6 +109,10 @@ class Connection:
     def acknowledge(self, packet_id: int) -> None:
         """Send a PUBACK, which has no answer: see `ask`."""
         self._client.ack(packet_id, 1)
+
+    def go_on(self) -> None:
+        """Read again, as there is room."""
+        self._ring()
 
     def subscribe(self, topic: str) -> int:
         """Ask for the messages of ``topic`` from now on, without a retained one. Returns the number that `answered` counts to."""
@@ -144,7 +160,7 @@ class Connection:
         return number
 
     def _make_client(self, client_id: str) -> Client:
-        client = Client(
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
             protocol=MQTTProtocolVersion.MQTTv5,
@@ -210,26 +226,49 @@ class Connection:
         client, ready = self._client, select.poll()
         ready.register(self._bell, select.POLLIN)
         look_at = until = 0.0
-        while (sock := client.socket()) is not None:
+        while isinstance(stream := client.socket(), Stream):
             pause = (client.keepalive or _SELDOM) / _LOOKS  # the server may have asked for another keep-alive than ours
             if self._closing.is_set() and not until:
                 until = time.monotonic() + _GOODBYE
                 client.disconnect()
             if until and time.monotonic() > until:
                 return
-            ready.register(sock, select.POLLIN | (select.POLLOUT if client.want_write() else 0))
-            wait = 0.0 if isinstance(sock, ssl.SSLSocket) and sock.pending() else min(pause, _GOODBYE) if until else pause
-            events = dict(ready.poll(wait * 1_000))
-            if self._bell.fileno() in events:
-                with contextlib.suppress(BlockingIOError):
-                    self._bell.recv(4_096)
-            if not wait or events.get(sock.fileno(), 0) & ~select.POLLOUT:
-                client.loop_read()
+            full = self._full()
+            came = self._wait(ready, stream, min(pause, _GOODBYE) if until else pause, full=full)
+            if came and full:
+                return  # it is broken: what was not read comes again
+            self._read(stream, came=came)
             if client.want_write():
-                client.loop_write()
+                with stream.together():
+                    client.loop_write()
             if time.monotonic() >= look_at:
-                client.loop_misc()
+                if full:
+                    # The library would end it, as it reads no answer to its own sign of life.
+                    self.ask()
+                else:
+                    client.loop_misc()
                 look_at = time.monotonic() + pause
+
+    def _wait(self, ready: select.poll, stream: Stream, seconds: float, *, full: bool) -> bool:
+        """Until there is something to do. Returns whether something has come; when ``full``, only what ends it is looked for."""
+        ready.register(stream, (0 if full else select.POLLIN) | (select.POLLOUT if self._client.want_write() else 0))
+        if not full:
+            stream.confirm()
+            seconds = 0 if stream.pending() else seconds
+        events = dict(ready.poll(seconds * 1_000))
+        if self._bell.fileno() in events:
+            with contextlib.suppress(BlockingIOError):
+                self._bell.recv(4_096)
+        return bool(events.get(stream.fileno(), 0) & ~select.POLLOUT)
+
+    def _read(self, stream: Stream, *, came: bool) -> None:
+        """Take in what has come and there is room for, and tell of it once."""
+        while (came or stream.pending()) and self._client.socket() is not None and not self._full():
+            self._client.loop_read()
+            came = False
+        if self._came:
+            self._came = False
+            self._tell()
 
     def _ring(self) -> None:
         """Wake the thread up."""
@@ -278,6 +317,7 @@ class Connection:
 
     def _arrived(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         if self._on_message is not None:
+            self._came = True
             self._on_message(message)
 
     def _subscribed(

@@ -15,9 +15,9 @@ BAD_CREDENTIALS: Final = 0x86
 NOT_AUTHORIZED: Final = 0x87
 _TAKEN_OVER: Final = 0x8E
 NO_SUBSCRIBERS: Final = 0x10
-#: Answers to a PUBLISH after which the same message would be refused again (3.4.2.1): no right, the topic's name, a
-#: payload that is not what it says.
-_NEVER_TAKEN: Final = frozenset({NOT_AUTHORIZED, 0x90, 0x99})
+#: Answers to a PUBLISH after which the same message would be refused for ever (3.4.2.1): the topic's name, a payload that
+#: is not what it says. A right that is missing can be given.
+_NEVER_TAKEN: Final = frozenset({0x90, 0x99})
 #: Answers to a CONNECT, and reasons of a DISCONNECT, after which trying again may help: the server is unavailable, busy,
 #: shutting down, idle too long, over a rate or a quota, under administration, moved.
 _PASSING: Final = frozenset({0x88, 0x89, 0x8B, 0x8D, 0x93, 0x96, 0x97, 0x98, 0x9C, 0x9D, 0x9F, 0xA0})
@@ -117,8 +117,8 @@ def not_subscribed(code: int, name: str) -> Failure:
     )
 
 
-def not_published(code: int, *, require_subscriber: bool) -> Failure | None:
-    """From the answer to a PUBLISH (3.4.2.1); None when the server has taken the message over."""
+def not_published(code: int, topic: str, *, require_subscriber: bool) -> Failure | None:
+    """From the answer to a PUBLISH to ``topic`` (3.4.2.1); None when the server has taken the message over."""
     if code == NO_SUBSCRIBERS and require_subscriber:
         return Failure(
             "no session subscribes to the topic: the server would have thrown the messages away",
@@ -127,5 +127,7 @@ def not_published(code: int, *, require_subscriber: bool) -> Failure | None:
     if code < 0x80:
         return None
     if code == NOT_AUTHORIZED:
-        return Failure("the server refused: not authorised", "give this user the right to publish to the topic", final=True)
+        return Failure(
+            f"the server refused: not authorised to publish to {topic!r}", "give this user the right to publish to the topic"
+        )
     return Failure(f"the server refused: reason code 0x{code:02X}", "see the server's log", final=code in _NEVER_TAKEN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -22,8 +22,11 @@ from telemetry.logs import logger
 #: Seconds that a connection on which nothing was acknowledged must last before the next one is made at once: readers that
 #: take a session from each other and get nowhere slow down.
 _LASTING: Final = 10.0
-#: PUBACKs between requests: mosquitto writes all it has for each, so that many of them take their time.
-_PORTION: Final = 100
+#: Bytes of values that wait to be taken, beyond which no more are read. The window alone does not hold: mosquitto 2.0 sends
+#: as many as that for each PUBACK.
+_MOST_BYTES: Final = 16 << 20
+#: Seconds in which a server confirms the last PUBACKs of a reader that closes.
+_FAREWELL: Final = 0.5
 
 
 class Bell:
@@ -77,7 +80,11 @@ class Feed:
         #: Whether the server has the subscription on its disk, as far as is known.
         self._written = True
         self._arrivals = 0
+        #: Whether there are PUBACKs that the server was not asked about.
+        self._unconfirmed = False
+        self._closing = False
         self._waiting: deque[_Arrived] = deque()
+        self._waiting_bytes = 0
         self._open: OrderedDict[int, _Arrived] = OrderedDict()
         self._backoff = Backoff()
         self._next_at = 0.0
@@ -137,15 +144,22 @@ class Feed:
             self._connection, self._request, self._last = None, None, failure
             self._made += 1
             self._waiting.clear()
+            self._waiting_bytes = 0
+            self._unconfirmed = False
             self._open.clear()
 
     def take(self, most: int) -> list[Delivery]:
         """What has come, at most so many."""
         with self._bell.condition:
-            return [self._waiting.popleft().delivery for _ in range(min(most, len(self._waiting)))]
+            was_full, connection = self._full(), self._connection
+            taken = [self._waiting.popleft().delivery for _ in range(min(most, len(self._waiting)))]
+            self._waiting_bytes -= sum(len(delivery.value) for delivery in taken)
+        if was_full and connection is not None:
+            connection.go_on()
+        return taken
 
-    def acknowledge(self, deliveries: Iterable[Delivery]) -> tuple[Connection, list[int]] | None:
-        """Send what PUBACKs may be sent, and requests that are answered after them; None when the connection is lost.
+    def acknowledge(self, deliveries: Sequence[Delivery]) -> bool:
+        """Send what PUBACKs may be sent. Returns whether the connection that brought these is there.
 
         They go out in the order of the messages (4.6): one waits for those before it.
         """
@@ -159,20 +173,14 @@ class Feed:
             while self._open and next(iter(self._open.values())).acknowledged:
                 packet_ids.append(self._open.popitem(last=False)[1].packet_id)
         if connection is None:
-            return None
+            return False
         if packet_ids:
             self._backoff.reset()
-        requests = []
-        for first in range(0, max(1, len(packet_ids)), _PORTION):
-            for packet_id in packet_ids[first : first + _PORTION]:
-                if packet_id is not None:
-                    connection.acknowledge(packet_id)
-            requests.append(connection.ask())
-        return connection, requests
-
-    def is_current(self, delivery: Delivery) -> bool:
-        """Whether the connection there is now brought it."""
-        return _tag(delivery).connection == self._made
+        for packet_id in packet_ids:
+            if packet_id is not None:
+                connection.acknowledge(packet_id)
+        self._unconfirmed = self._unconfirmed or bool(packet_ids)
+        return connection.failure is None and all(map(self._is_current, deliveries))
 
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
         """Deliver these again, before others."""
@@ -184,10 +192,17 @@ class Feed:
                     arrived.delivery = delivery._replace(redelivered=True)
                     again[arrived.number] = arrived
             self._waiting = deque(again[number] for number in sorted(again))
+            self._waiting_bytes = sum(len(arrived.delivery.value) for arrived in self._waiting)
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close(CLOSED)
+        """End the connection; before that see that the server has had the PUBACKs, if it answers soon."""
+        self._closing = True
+        connection = self._connection
+        if connection is not None and connection.usable and self._unconfirmed:
+            self._unconfirmed = False
+            connection.wait_answered(connection.ask(), time.monotonic() + _FAREWELL)
+        if connection is not None:
+            connection.close(CLOSED)
 
     def _connect(self) -> None:
         made = self._made
@@ -198,6 +213,7 @@ class Feed:
             session=self._target.options.session_expiry,
             changed=self._bell.ring,
             on_message=lambda message: self._store(made, message),
+            full=self._full,
         )
 
     def _tell(self, connection: Connection) -> None:
@@ -210,7 +226,7 @@ class Feed:
 
     def _store(self, made: int, message: MQTTMessage) -> None:
         with self._bell.condition:
-            if made != self._made:
+            if made != self._made or self._closing:
                 return
             self._arrivals += 1
             tag = Tag(self.topic, made, self._arrivals)
@@ -218,11 +234,20 @@ class Feed:
             arrived = _Arrived(delivery, tag.number, message.mid if message.qos else None)
             self._open[tag.number] = arrived
             self._waiting.append(arrived)
-            self._bell.ring()
+            self._waiting_bytes += len(delivery.value)
+
+    def _full(self) -> bool:
+        """Whether what waits is as much as may wait."""
+        enough = len(self._waiting) >= self._target.options.window or self._waiting_bytes >= _MOST_BYTES
+        return enough and not self._closing
+
+    def _is_current(self, delivery: Delivery) -> bool:
+        """Whether the connection there is now brought it."""
+        return _tag(delivery).connection == self._made
 
     def _find(self, delivery: Delivery) -> _Arrived | None:
         """None when it was acknowledged, or came by an earlier connection."""
-        return self._open.get(_tag(delivery).number) if self.is_current(delivery) else None
+        return self._open.get(_tag(delivery).number) if self._is_current(delivery) else None
 
 
 def _tag(delivery: Delivery) -> Tag:

@@ -14,14 +14,13 @@ from paho.mqtt.properties import Properties
 from brokers.backoff import Backoff
 from brokers.contract import Message
 from brokers.mqtt.call import Call
+from brokers.mqtt.caution import MOST, Caution
 from brokers.mqtt.connection import Connection
 from brokers.mqtt.failures import CLOSED, SILENT, Failure
 from brokers.mqtt.names import KEY, mqtt_topic, passing_id
 from brokers.mqtt.options import Target
 from telemetry.logs import logger
 
-#: Messages of a portion; all of it is on its way at once, if the server does not want fewer.
-_MOST: Final = 1_000
 #: Bytes of values on their way at once, unless a single one is larger.
 _MOST_BYTES: Final = 16 << 20
 #: Topics that are remembered as without subscribers, to be told of once.
@@ -35,17 +34,16 @@ class MqttPublisher:
     mosquitto sends a PUBACK before what it stands for is on disk. The requests make it write, also what went straight to a
     connected reader.
 
-    After a failure the first portion is a single message, and each next one twice as large. A server that has become slow
-    gets somewhere that way; and of one that ends the connection after refusing a message, as mosquitto 2.0 does, the refusal
-    is read: it would be lost if more had been sent after that message.
+    What a server turned down, or which message a connection was lost over, makes the next call careful: see `Caution`.
+    Once a message was turned down, no more of its topic is sent in the call; other topics are.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, caution: Caution) -> None:
         self._target = target
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._connection: Connection | None = None
-        self._portion = _MOST
+        self._caution = caution
         #: Answers for which it is worth waking up.
         self._enough = 1
         self._news = threading.Event()
@@ -94,30 +92,57 @@ class MqttPublisher:
                 return failure
 
     def _send(self, messages: Sequence[Message], call: Call, connection: Connection, deadline: float) -> None:
-        wanted = call.to_send(connection.maximum_packet_size)
-        first = 0
+        doubts = self._caution.doubts
+        others, doubtful = doubts.split(messages, call.to_send(connection.maximum_packet_size))
+        self._send_part(messages, others, call, connection, deadline)
+        for topic, wanted in doubtful.items():
+            if connection.usable:
+                self._send_part(messages, wanted, call, connection, deadline, doubtful=True)
+                doubts.tried(topic, taken=connection.usable and topic not in call.barred)
+            else:
+                call.fail(wanted, connection.failure or SILENT)
+        doubts.add(call.barred)
+
+    def _send_part(
+        self,
+        messages: Sequence[Message],
+        wanted: Sequence[int],
+        call: Call,
+        connection: Connection,
+        deadline: float,
+        *,
+        doubtful: bool = False,
+    ) -> None:
+        """Send these in portions, the first of a doubtful topic alone."""
+        first, size = 0, 1 if doubtful else self._caution.portion
         while first < len(wanted):
-            portion = wanted[first : first + self._portion]
+            portion = wanted[first : first + size]
             if not self._sent(messages, portion, call, connection, deadline):
                 # What is still under way must not come after what is published next.
                 connection.close(SILENT)
+                _take(call, connection)
                 call.fail(wanted[first:], connection.failure or SILENT)
-                self._portion = 1
-                return
+                size = 1
+                break
             first += len(portion)
-            self._portion = min(_MOST, 2 * self._portion)
+            size = min(MOST, 2 * size)
+        if not doubtful:
+            self._caution.portion = size
 
     def _sent(
         self, messages: Sequence[Message], portion: Sequence[int], call: Call, connection: Connection, deadline: float
     ) -> bool:
         """Send these; whether all were answered, and may be relied on, before ``deadline``."""
-        window = min(connection.receive_maximum, _MOST)
+        window = min(connection.receive_maximum, MOST)
         topics: dict[str, str] = {}
         for index in portion:
             topic, key, value = messages[index]
             if call.on_way >= window or call.bytes + len(value) > _MOST_BYTES:
                 # Half of it at a time: to wake up for every answer would halve the speed.
                 self._take_answers(call, connection, deadline, messages=window // 2, size=_MOST_BYTES // 2)
+            if topic in call.barred:
+                call.fail([index], call.barred[topic])
+                continue
             if not connection.usable or time.monotonic() >= deadline:
                 return False
             name = topics.get(topic) or topics.setdefault(topic, mqtt_topic(topic))
@@ -125,14 +150,15 @@ class MqttPublisher:
             if packet_id is None:
                 return False
             call.sent(index, packet_id)
+        if not topics:
+            return connection.usable
         self._take_answers(call, connection, deadline, messages=0, size=0)
         return not call.on_way and connection.wait_written(deadline) is None
 
     def _take_answers(self, call: Call, connection: Connection, deadline: float, *, messages: int, size: int) -> None:
         """Wait for answers until only so many messages with so many bytes are on their way, or no more can come."""
         while True:
-            while connection.published:
-                call.answered(*connection.published.popleft())
+            _take(call, connection)
             left = deadline - time.monotonic()
             if (call.on_way <= messages and call.bytes <= size) or left <= 0 or not connection.usable:
                 return
@@ -151,6 +177,12 @@ class MqttPublisher:
             self._unheard |= unheard
             for topic in sorted(unheard):
                 self._log.warning("nobody subscribes: the server throws the messages away", topic=topic)
+
+
+def _take(call: Call, connection: Connection) -> None:
+    """Take in what has been answered."""
+    while connection.published:
+        call.answered(*connection.published.popleft())
 
 
 @lru_cache(maxsize=4_096)

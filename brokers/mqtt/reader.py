@@ -10,7 +10,7 @@ from typing import Final
 
 from brokers.contract import Delivery
 from brokers.errors import BrokerUnavailable
-from brokers.mqtt.failures import CUT, SILENT, about
+from brokers.mqtt.failures import CUT, about
 from brokers.mqtt.feed import Bell, Feed
 from brokers.mqtt.options import Target
 
@@ -85,23 +85,11 @@ class MqttReader:
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         """See `brokers.contract.QueueReader.acknowledge`.
 
-        Raises `BrokerUnavailable` when the server does not answer, and when a connection was lost since it brought
-        some of these: they are delivered again.
+        Returns when the PUBACKs are on their way: MQTT has no answer to them, and one to what is asked after them would come
+        behind all that the server sends meanwhile. Raises `BrokerUnavailable` when a connection was lost since it brought some
+        of these: they are delivered again.
         """
-        asked = []
-        lost = []
-        for feed, members in self._by_feed(deliveries):
-            stale = not all(feed.is_current(delivery) for delivery in members)
-            answer = feed.acknowledge(members)
-            if stale or answer is None:
-                lost.append(feed.topic)
-            if answer is not None:
-                asked.append((feed.topic, *answer))
-        for topic, connection, requests in asked:
-            for request in requests:
-                if failure := connection.wait_answered(request, time.monotonic() + self._target.options.connect_timeout):
-                    connection.close(SILENT)
-                    raise BrokerUnavailable(f"{about(self._target.shown, [topic])}: {failure.reason}", remedy=failure.remedy)
+        lost = [feed.topic for feed, members in self._by_feed(deliveries) if not feed.acknowledge(members)]
         if lost:
             raise BrokerUnavailable(
                 f"{about(self._target.shown, lost)}: {CUT.reason} after these were delivered",

@@ -108,10 +108,7 @@ class _Call:
         except CALL_FAILED as error:
             code = code_of(error)
             reason = describe(error, url=self._connection.url, what=f"topic {lane.topic.name!r}")
-            if code is grpc.StatusCode.NOT_FOUND and not self._create:
-                self.refused.update(dict.fromkeys(lane.waiting(), reason))
-                lane.batches.clear()
-            elif code is grpc.StatusCode.NOT_FOUND and not lane.topic_made:
+            if code is grpc.StatusCode.NOT_FOUND and self._create and not lane.topic_made:
                 self._make_topic(lane)
             elif code is grpc.StatusCode.INVALID_ARGUMENT and len(lane.batches[0].positions) > 1:
                 lane.split()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from brokers.contract import Capabilities, LogReader, Publisher, QueueReader, not_a_log
+from brokers.doubts import Doubts
 from brokers.rabbitmq.address import address_of
 from brokers.rabbitmq.connector import Connector
 from brokers.rabbitmq.failures import LinkFailed
@@ -25,6 +26,7 @@ class RabbitBroker:
 
     def __init__(self, url: BrokerUrl, options: RabbitOptions) -> None:
         self._address = address_of(url, options)
+        self._doubts = Doubts()
         # pika logs every failed attempt with tracebacks; our errors say the same, once.
         library = logging.getLogger("pika")
         if library.level == logging.NOTSET:
@@ -61,7 +63,7 @@ class RabbitBroker:
         self._administer(topics, timeout, lambda topology, topic, deadline: topology.delete(group, topic, deadline))
 
     def publisher(self) -> Publisher:
-        return RabbitPublisher(Connector(self._address))
+        return RabbitPublisher(Connector(self._address), self._doubts)
 
     def log_reader(self) -> LogReader:
         raise not_a_log(self.url)

@@ -51,14 +51,13 @@ class Confirms:
 
     def _fill(self) -> None:
         sending = self._sending
-        while sending.sent < len(sending.indexes) and len(self._in_flight) < self._window and not self.channel.link.failed:
-            index = sending.indexes[sending.sent]
+        while len(self._in_flight) < self._window and not self.channel.link.failed and (index := sending.next()) is not None:
             message = sending.messages[index]
             size = len(message.value)
             if self._in_flight and self._bytes + size > _WINDOW_BYTES:
                 break
             self._tag += 1
-            sending.sent += 1
+            sending.sent()
             self._in_flight.append((self._tag, index, size))
             self._bytes += size
             self.channel.raw.basic_publish(
@@ -85,10 +84,9 @@ class Confirms:
                     self._answered(flying, stored=stored)
                     break
         self._window = _WINDOW
+        self._fill()
         if self._sending.done:
             self.channel.link.changed()
-        else:
-            self._fill()
 
     def _answered(self, flying: tuple[int, int, int], *, stored: bool) -> None:
         self._bytes -= flying[2]

@@ -52,9 +52,11 @@ def describe(url: str, user: str, about: str, error: BaseException) -> BrokerUna
         return BrokerRefused(f"{where}: {_reply(cause)}", remedy=_REMEDIES[code])
     if isinstance(cause, ssl.SSLError) or ("certificate" in text.lower() and not code):
         return _tls(where, cause)
-    return BrokerUnavailable(
-        f"{where}: {_reply(cause)}", remedy="see whether the server is up and the URL has its host and port (5672, TLS: 5671)"
-    )
+    remedy = "see whether the server is up and the URL has its host and port (5672, TLS: 5671)"
+    if url.startswith("amqps:"):
+        # In TLS 1.3 a server may refuse a client after the handshake, and be gone before its reason is read.
+        remedy += "; if it asks for a certificate of its clients, name one it accepts: ?cert=FILE&key=FILE"
+    return BrokerUnavailable(f"{where}: {_reply(cause)}", remedy=remedy)
 
 
 def size_limit(error: BaseException) -> int | None:

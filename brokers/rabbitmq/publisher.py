@@ -6,7 +6,8 @@ import time
 from collections.abc import Sequence
 
 from brokers.contract import Message
-from brokers.errors import BrokerError, PublishError
+from brokers.doubts import Doubts
+from brokers.errors import BrokerError, PublishError, not_stored
 from brokers.rabbitmq.confirms import Confirms
 from brokers.rabbitmq.connector import Connector
 from brokers.rabbitmq.failures import LinkFailed, size_limit
@@ -21,8 +22,9 @@ from telemetry.logs import logger
 class RabbitPublisher:
     """See `brokers.contract.Publisher`."""
 
-    def __init__(self, connector: Connector) -> None:
+    def __init__(self, connector: Connector, doubts: Doubts) -> None:
         self._connector = connector
+        self._doubts = doubts
         self._options = connector.address.options
         self._confirms: Confirms | None = None
         self._log = logger("rabbitmq", broker=connector.address.url)
@@ -31,13 +33,17 @@ class RabbitPublisher:
         deadline = time.monotonic() + timeout
         refused = self._refusals(messages)
         indexes = [index for index in range(len(messages)) if index not in refused]
-        sending = Sending(messages, indexes)
+        others, doubtful = self._doubts.split(messages, indexes)
+        sending = Sending(messages, others, doubtful)
         failure: BrokerError | None = None
         if indexes:
             failure = self._send(messages, sending, deadline, refused)
+            self._doubts.add(sending.barred)
+            for topic, members in doubtful.items():
+                self._doubts.tried(topic, taken=sending.stored(members[0]))
         missing = sending.missing() if failure else []
         if missing or refused:
-            raise self._error(len(messages), missing, refused, failure)
+            raise not_stored(len(messages), dict.fromkeys(missing, failure) if failure else {}, refused)
 
     def close(self) -> None:
         self._connector.close()
@@ -46,7 +52,7 @@ class RabbitPublisher:
         self, messages: Sequence[Message], sending: Sending, deadline: float, refused: dict[int, BrokerError | ConfigurationError]
     ) -> BrokerError | None:
         """Why not all was confirmed, if so. Whatever is refused by the server for its size goes to ``refused``."""
-        about = f"topic {messages[sending.indexes[0]].topic!r}"
+        about = f"topic {messages[sending.missing()[0]].topic!r}"
         try:
             link = self._connector.link(deadline, about)
         except BrokerError as error:
@@ -68,7 +74,7 @@ class RabbitPublisher:
             )
         if sending.rejected:
             return PublishError(
-                f"{self._connector.address.url}: {about}: a queue of the topic is full",
+                f"{self._connector.address.url}: topic {min(sending.rejected)!r}: a queue of the topic is full",
                 unacknowledged=(),
                 remedy="see why it is not read (rabbitmqctl list_queues name messages policy), or raise the limit in its policy",
             )
@@ -113,20 +119,4 @@ class RabbitPublisher:
             f" {limit} are allowed",
             unacknowledged=(),
             remedy=remedy,
-        )
-
-    @staticmethod
-    def _error(
-        count: int,
-        missing: Sequence[int],
-        refused: dict[int, BrokerError | ConfigurationError],
-        failure: BrokerError | None,
-    ) -> PublishError:
-        first = next(iter(refused.values())) if refused else failure
-        unacknowledged = tuple(sorted({*missing, *refused}))
-        return PublishError(
-            f"{len(unacknowledged)} of {count} messages not stored: {first.message if first else ''}",
-            unacknowledged=unacknowledged,
-            refused=tuple(sorted(refused)),
-            remedy=first.remedy if first else "",
         )

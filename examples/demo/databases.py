@@ -9,10 +9,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import stamina
+
 from storage.address import parse_address
 from storage.tables import TABLES
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+#: Seconds in which a server that cannot answer is asked again.
+_PATIENCE: Final = 30.0
 Rows = list[tuple[Any, ...]]
 
 
@@ -80,12 +84,18 @@ class _Cassandra:
     def __init__(self, url: str, environment: Mapping[str, str]) -> None:
         from cassandra import InvalidRequest  # type: ignore[import-untyped]
         from cassandra.auth import PlainTextAuthProvider  # type: ignore[import-untyped]
-        from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile  # type: ignore[import-untyped]
+        from cassandra.cluster import (  # type: ignore[import-untyped]
+            EXEC_PROFILE_DEFAULT,
+            Cluster,
+            ExecutionProfile,
+            NoHostAvailable,
+        )
         from cassandra.policies import RoundRobinPolicy  # type: ignore[import-untyped]
 
         address = parse_address(url, environment)
         self._keyspace = address.name
         self._missing = InvalidRequest
+        self._away = NoHostAvailable
         self._cluster = Cluster(
             list(address.hosts),
             auth_provider=PlainTextAuthProvider(address.user, address.password),
@@ -99,7 +109,10 @@ class _Cassandra:
 
     def rows(self, table: str, *columns: str) -> Rows:
         try:
-            found = list(self._session.execute(_select(table, columns, keyspace=self._keyspace)))
+            # A table that has just been made may be unknown to the server for a moment.
+            for attempt in stamina.retry_context(on=self._away, timeout=_PATIENCE):
+                with attempt:
+                    found = list(self._session.execute(_select(table, columns, keyspace=self._keyspace)))
         except self._missing:
             return []
         # A partition all of whose rows have gone still has what is one for all of them.

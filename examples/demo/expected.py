@@ -33,9 +33,14 @@ class Statistics(NamedTuple):
 
 
 def readings(path: Path) -> Iterator[tuple[datetime, str, str, float]]:
-    """Time, device, channel and value of every reading of a recording; cells that hold none are passed over."""
+    """Time, device, channel and value of every reading of a recording; cells that hold none are passed over.
+
+    A row with more cells than the header is not believed: the module puts those under None.
+    """
     with path.open(encoding="utf-8-sig", newline="") as file:
         for row in csv.DictReader(file):
+            if any(cell.strip() for cell in row.get(None, ())):
+                continue
             with suppress(KeyError, TypeError, ValueError):
                 time = START + (int(row["reading"]) - 1) * STEP
                 device = f"mote-{row['mote_id']}"

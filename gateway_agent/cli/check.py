@@ -14,17 +14,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Exit status 1 when anything is wrong; every application is looked at."""
-    from gateway_agent.check import check_application
+    from gateway_agent.check import check_application, check_places
     from gateway_agent.config import load_config
 
     loaded = load_config(given.file)
     wrong = 0
+    try:
+        check_places(loaded)
+    except IoTCloudError as error:
+        wrong += 1
+        _tell(error)
     for name in loaded.config.applications:
         try:
             channels = check_application(loaded, name)
         except IoTCloudError as error:
             wrong += 1
-            sys.stderr.write(f"Error: {error.message}\n" + (f"Try: {error.remedy}\n" if error.remedy else ""))
+            _tell(error)
         else:
             sys.stdout.write(f"✓ {name}: " + (", ".join(channels) or "no channels") + "\n")
     if not wrong:
@@ -32,3 +37,7 @@ def run(given: argparse.Namespace) -> int:
             f"✓ {given.file}: {len(loaded.config.applications)} applications, {len(loaded.config.transports)} transports\n"
         )
     return 1 if wrong else 0
+
+
+def _tell(error: IoTCloudError) -> None:
+    sys.stderr.write(f"Error: {error.message}\n" + (f"Try: {error.remedy}\n" if error.remedy else ""))

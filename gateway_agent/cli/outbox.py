@@ -24,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     repair = actions.add_parser("repair", help="save what can be read into a new file; the agent must not run")
     replay = actions.add_parser("replay", help="publish what waits, in order, and let go of it; the agent must not run")
     replay.add_argument("--within", type=float, default=60.0, metavar="SECONDS")
-    replay.add_argument("--to", metavar="URL", help="another broker than the transports'")
+    replay.add_argument(
+        "--to", metavar="URL", help="another broker than the transports', also for what waits for those that are gone"
+    )
     for one in (inspect, repair, replay):
         one.add_argument("file", help="configuration, TOML")
 
@@ -104,11 +106,18 @@ def _replay(loaded: Any, given: argparse.Namespace) -> int:
     from gateway_agent.publisher import TransportPublisher, drained
 
     config = loaded.config
-    brokers = {name: connect(given.to) for name in config.transports} if given.to else loaded.brokers()
-    outbox = Outbox(loaded.data_dir, gateway=config.gateway.id, transports=list(brokers), max_bytes=config.outbox.max_bytes)
-    before = outbox.status()
+    configured = list(config.transports)
+    outbox = Outbox(loaded.data_dir, gateway=config.gateway.id, transports=configured, max_bytes=config.outbox.max_bytes)
+    before, stranded = outbox.status(), outbox.stranded()
+    brokers = {name: connect(given.to) for name in (*configured, *stranded)} if given.to else loaded.brokers()
     publishers = [
-        TransportPublisher(name, broker, outbox, gateway=config.gateway.id, groups=config.transports[name].groups)
+        TransportPublisher(
+            name,
+            broker,
+            outbox,
+            gateway=config.gateway.id,
+            groups=config.transports[name].groups if name in config.transports else (),
+        )
         for name, broker in brokers.items()
     ]
     started = time.monotonic()
@@ -124,4 +133,9 @@ def _replay(loaded: Any, given: argparse.Namespace) -> int:
     sys.stdout.write(
         f"published {published:,} events in {time.monotonic() - started:.1f} s; {after.buffered_events:,} still wait\n"
     )
+    if not given.to:
+        for name, frames in stranded.items():
+            sys.stdout.write(
+                f"{frames:,} frames are for the transport {name}, which is not configured: publish them with --to URL\n"
+            )
     return 0 if empty else 1

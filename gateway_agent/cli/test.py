@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import io
 import json
-import signal
 import sys
 import threading
 import time
@@ -33,6 +32,7 @@ def run(given: argparse.Namespace) -> int:
     from gateway_agent.config import load_config, nearest
     from gateway_agent.fleet import Fleet
     from telemetry.logs import configure
+    from telemetry.stopping import set_by_signals
 
     configure(level="warning")
     loaded = load_config(given.file)
@@ -42,9 +42,7 @@ def run(given: argparse.Namespace) -> int:
     if given.application:
         kept = {name: loaded.config.applications[name] for name in given.application}
         loaded = dataclasses.replace(loaded, config=msgspec.structs.replace(loaded.config, applications=kept))
-    enough = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: enough.set())
-    signal.signal(signal.SIGINT, lambda *_: enough.set())
+    enough = set_by_signals()
     printer = Printer(limit=given.events, enough=enough)
     fleet = Fleet(loaded, printer, loaded.brokers(), executed=lambda _: None, ended=lambda _: None, report=lambda *_: None)
     fleet.start()

@@ -14,7 +14,7 @@ from gateway_agent.host.life import HUNG_AFTER, Life, Outcome
 from gateway_agent.host.messages import Events, Execute, Executed, Go, Hello, Line, Rejected, Start
 from gateway_agent.outbox import Batch, Offer, OutboxError, Route
 from gateway_agent.outbox.queue import Done
-from schemas.errors import ConfigurationError, IoTCloudError
+from schemas.errors import IoTCloudError
 from schemas.rpc import ApplicationState
 from telemetry.logs import logger
 
@@ -76,9 +76,9 @@ class Status:
 class Application:
     """Supervises one application in a thread of its own.
 
-    ``wire`` is asked with the first message of each child; it raises `ConfigurationError` when the application cannot
-    run like this. ``report`` is told what an operator should know (kind, detail); ``executed`` what became of commands,
-    ``ended`` (with the application's name) whenever a child has ended.
+    ``wire`` is asked with the first message of each child; it raises `schemas.errors.ConfigurationError` when the
+    application cannot run like this. ``report`` is told what an operator should know (kind, detail); ``executed`` what
+    became of commands, ``ended`` (with the application's name) whenever a child has ended.
     """
 
     def __init__(
@@ -266,10 +266,11 @@ class Application:
             return Outcome("stopped", "stopped")
         try:
             outcome = life.run()
-        except ConfigurationError as error:
-            outcome = Outcome("refused", str(error))
         except IoTCloudError as error:
             outcome = Outcome("refused", str(error))
+        except Exception as error:  # noqa: BLE001  (this thread must go on: nobody else looks after the application)
+            life.kill("its supervision failed")
+            outcome = Outcome("failed", f"its supervision failed: {type(error).__name__}: {error}")
         finally:
             self._settle()
             self._ended(self.name)

@@ -96,18 +96,17 @@ class ChildContext:
         encoded = [
             (channel, device, *encode(device, channel, event_time, fields)) for device, channel, event_time, fields in events
         ]
-        add = self._outgoing.add
-        for start in range(0, len(encoded), 1_000):
-            with self._outgoing.together():
-                for one in encoded[start : start + 1_000]:
-                    add(*one)
+        self._outgoing.add_many(encoded)
 
     def together(self) -> AbstractContextManager[None]:
         return self._outgoing.together()
 
     def flush(self, timeout: float = 30.0) -> bool:
+        self._note_use()
         self._outgoing.flush()
-        return self._outgoing.wait(timeout)
+        done = self._outgoing.wait(timeout)
+        self._note_use()
+        return done
 
     def sleep(self, seconds: float) -> bool:
         self._outgoing.flush()

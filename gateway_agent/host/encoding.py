@@ -35,8 +35,8 @@ def microseconds(time: datetime | int) -> int:
     if isinstance(time, datetime):
         if time.tzinfo is None:
             raise SchemaError(f"event_time {time.isoformat()} has no time zone", remedy="give an aware datetime or µs since 1970")
-        return (time - _EPOCH) // _MICROSECOND
-    if not isinstance(time, int) or isinstance(time, bool):
+        time = (time - _EPOCH) // _MICROSECOND  # outside these years too, with a zone at their ends
+    elif not isinstance(time, int) or isinstance(time, bool):
         raise SchemaError(f"event_time {time!r} is no time", remedy="give an aware datetime or µs since 1970")
     # Avro's readers make datetimes of times: one that is none would make its whole frame unreadable.
     if not _EARLIEST <= time <= _LATEST:
@@ -59,15 +59,14 @@ def event_encoder(schema: EventSchema, channel: str) -> Encoder:
     def encode(device: str, time: int, values: Mapping[str, Any]) -> bytes:
         if values.keys() != expected:
             _check_names(schema, channel, set(values), expected, required)
+            _check_device(device, channel)
             return _encode_slowly(schema, device, channel, time, values)
         if not encode_flat:
+            _check_device(device, channel)
             return _encode_slowly(schema, device, channel, time, values)
-        head = heads.get(device)
+        head = heads.get(device) if isinstance(device, str) else None
         if head is None:
-            if not isinstance(device, str) or not device:
-                raise SchemaError(f"channel {channel!r}: {device!r} is no name of a device")
-            if problem := overlong([{"device": device, "channel": channel}]):
-                raise SchemaError(f"channel {channel!r}: {problem}")
+            _check_device(device, channel)
             if len(heads) >= _MAX_DEVICES:
                 heads.clear()
             head = heads[device] = encode_string(device) + end
@@ -95,6 +94,22 @@ def event_encoder(schema: EventSchema, channel: str) -> Encoder:
             raise _misfit(schema, channel, flat, values) from None
 
     return encode
+
+
+def _check_device(device: object, channel: str) -> None:
+    if not isinstance(device, str) or not device or not _is_text(device):
+        raise SchemaError(f"channel {channel!r}: {device!r} is no name of a device")
+    if problem := overlong([{"device": device, "channel": channel}]):
+        raise SchemaError(f"channel {channel!r}: {problem}")
+
+
+def _is_text(name: str) -> bool:
+    """Whether there is UTF-8 for it: a name that was read with surrogate escapes has none."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _encode_slowly(schema: EventSchema, device: str, channel: str, time: int, values: Mapping[str, Any]) -> bytes:

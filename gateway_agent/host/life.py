@@ -12,10 +12,9 @@ import time
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from gateway_agent.host.link import Link, LinkBroken
+from gateway_agent.host.link import Link, LinkBroken, Unintelligible
 from gateway_agent.host.messages import (
     Ack,
-    Beat,
     End,
     Events,
     Execute,
@@ -80,7 +79,10 @@ class Life:
 
     def run(self) -> Outcome:
         """Start the process and serve it. The thread that calls this must live as long: the child dies with it."""
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            return Outcome("failed", f"could not be started: {error}")
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "gateway_agent.host.child", str(theirs.fileno()), str(os.getpid())],
@@ -98,10 +100,11 @@ class Life:
         self._link = Link(ours, ToAgent)
         try:
             end = self._serve(self._link)
-        except LinkBroken as error:
+        except Unintelligible as error:
             end = None
-            if "cannot be read" in str(error):
-                self._why_killed = str(error)
+            self._why_killed = str(error)
+        except LinkBroken:
+            end = None
         finally:
             self._link.close()
             status = self._reap()
@@ -151,11 +154,10 @@ class Life:
             self._dispatch(link, message)
 
     def _dispatch(self, link: Link[ToAgent], message: ToAgent) -> None:
+        """What is said in the middle of a life; a `Beat` says nothing more than that there is one."""
         match message:
             case Events():
                 self._listener.on_events(message)
-            case Beat():
-                pass
             case Line():
                 self._listener.on_line(message)
             case Rejected():
@@ -164,8 +166,6 @@ class Life:
                 self._listener.on_executed(message)
             case Hello():
                 link.send(self._listener.on_hello(message))
-            case End():
-                pass
 
     def _send(self, message: Ack | Execute | Stop) -> bool:
         if self._link is None or self._ended.is_set():

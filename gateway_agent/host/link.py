@@ -21,6 +21,10 @@ class LinkBroken(Exception):
     """The other side is gone, or what it said cannot be understood."""
 
 
+class Unintelligible(LinkBroken):
+    """The other side is there, and says what is no message."""
+
+
 class Link(Generic[M]):
     """Any thread may send; one receives. ``kind`` is the union of what is received."""
 
@@ -49,7 +53,7 @@ class Link(Generic[M]):
             if len(buffer) >= _LENGTH.size:
                 (length,) = _LENGTH.unpack_from(buffer)
                 if length > MAX_MESSAGE_BYTES:
-                    raise LinkBroken(f"a message of {length} bytes")
+                    raise Unintelligible(f"a message of {length} bytes, {MAX_MESSAGE_BYTES} are the most")
                 end = _LENGTH.size + length
                 if len(buffer) >= end:
                     body = bytes(memoryview(buffer)[_LENGTH.size : end])
@@ -84,4 +88,4 @@ class Link(Generic[M]):
         try:
             return self._decoder.decode(body)
         except msgspec.DecodeError as error:
-            raise LinkBroken(f"a message that cannot be read: {error}") from error
+            raise Unintelligible(f"a message that cannot be read: {error}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -18,6 +18,13 @@ from schemas.errors import SchemaError
 _FULL_EVENTS: Final = 1_000
 _FULL_BYTES: Final = 128 * 1024
 _AGE: Final = 0.005
+
+
+#: Channel, device, device in the topic, and the encoded event: what `Outgoing.add` takes.
+Encoded = tuple[str, str, str, bytes]
+#: Of many events, so many, or so many bytes of them, go into one batch for certain.
+PART_EVENTS: Final = 1_000
+PART_BYTES: Final = MAX_BATCH_BYTES // 2
 
 
 class Durable(Protocol):
@@ -63,8 +70,13 @@ class Outgoing:
         self._bytes_under_way = 0
         self._lost = False
         self._some = threading.Event()
-        self.waiting = False
+        self._waiting = 0
         threading.Thread(target=self._send_what_is_old, name="flush", daemon=True).start()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a thread waits for the agent's disk: then it is not the driver that hangs."""
+        return self._waiting > 0
 
     def add(self, channel: str, device: str, topic_device: str, tail: bytes) -> None:
         """Add an event; waits while the agent's disk is behind. ``topic_device`` is empty when all share a topic."""
@@ -86,6 +98,16 @@ class Outgoing:
                 self._devices.append((device, channel))
             self._changed()
 
+    def add_many(self, events: Sequence[Encoded]) -> None:
+        """Add events in parts that are one batch each; inside of `together` all of them, or after an error none."""
+        with self._gate:
+            for part in [events] if self._depth else _parts(events):
+                if self._bytes + sum(len(tail) for *_, tail in part) > MAX_BATCH_BYTES:
+                    self.flush()
+                with self.together():
+                    for one in part:
+                        self.add(*one)
+
     def state_changed(self) -> None:
         with self._gate:
             self._dirty = True
@@ -95,10 +117,7 @@ class Outgoing:
     def together(self) -> Iterator[None]:
         """What is added inside goes into one batch; after an exception nothing of it. Inside of another it is part of that."""
         with self._gate:
-            if self._depth:
-                yield
-                return
-            if self._bytes > MAX_BATCH_BYTES // 2:
+            if not self._depth and self._bytes > MAX_BATCH_BYTES - PART_BYTES:
                 self._flush()
             mark = self._mark()
             self._depth += 1
@@ -123,7 +142,7 @@ class Outgoing:
         with self._credit:
             while self._under_way and not self._lost:
                 left = until - time.monotonic()
-                if left <= 0 or not self._credit.wait(left):
+                if left <= 0 or not self._wait_for_credit(left):
                     return not self._under_way
             self._check()
             return True
@@ -174,13 +193,18 @@ class Outgoing:
             while (
                 len(self._under_way) >= MAX_BATCHES or (self._under_way and self._bytes_under_way + self._bytes > MAX_BYTES)
             ) and not self._lost:
-                self.waiting = True
-                self._credit.wait()
-            self.waiting = False
+                self._wait_for_credit(None)
             self._check()
             self._number += 1
             self._under_way.append((self._number, self._bytes))
             self._bytes_under_way += self._bytes
+
+    def _wait_for_credit(self, timeout: float | None) -> bool:
+        self._waiting += 1
+        try:
+            return self._credit.wait(timeout)
+        finally:
+            self._waiting -= 1
 
     def _check(self) -> None:
         if self._lost:
@@ -196,3 +220,14 @@ class Outgoing:
                     self.flush()
             except Exception:  # noqa: BLE001  (the agent is gone: the process ends)
                 return
+
+
+def _parts(events: Sequence[Encoded]) -> Iterator[Sequence[Encoded]]:
+    begin = size = 0
+    for at, one in enumerate(events):
+        size += len(one[-1])
+        if at > begin and (at - begin == PART_EVENTS or size > PART_BYTES):
+            yield events[begin:at]
+            begin, size = at, len(one[-1])
+    if events:
+        yield events[begin:]

@@ -2,10 +2,11 @@
 
 from gateway_agent.outbox.layout import OutboxDamaged, OutboxError
 from gateway_agent.outbox.outbox import Outbox, wall_clock
-from gateway_agent.outbox.records import Batch, Held, Offer, OutboxState, Route, TopicCounts, WhenFull
+from gateway_agent.outbox.records import Batch, Choice, Held, Offer, OutboxState, Route, TopicCounts, WhenFull
 
 __all__ = [
     "Batch",
+    "Choice",
     "Held",
     "Offer",
     "Outbox",

@@ -5,10 +5,9 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import defaultdict
-from contextlib import closing
 from pathlib import Path
 
-from gateway_agent.outbox.layout import failure
+from gateway_agent.outbox.beside import beside, gateway_and_epoch
 from schemas.control import Dropped, EpochStart, decode_control
 from schemas.errors import FrameError
 from schemas.ledger import GatewayLedger, TopicLedger, Waiting
@@ -16,20 +15,15 @@ from schemas.ledger import GatewayLedger, TopicLedger, Waiting
 
 def account_of(path: Path) -> GatewayLedger:
     """The ledger of the outbox file ``path``. Bodies of frames are not read. Raises `OutboxError`."""
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
-            connection.execute("BEGIN")
-            return _read(connection)
-    except sqlite3.DatabaseError as error:
-        raise failure(path, error) from error
+    with beside(path) as connection:
+        return _read(connection, gateway_and_epoch(connection, path)[0])
 
 
-def _read(connection: sqlite3.Connection) -> GatewayLedger:
-    (gateway,) = connection.execute("SELECT gateway FROM meta").fetchone()
+def _read(connection: sqlite3.Connection, gateway: str) -> GatewayLedger:
     waiting = _waiting(connection)
     started: defaultdict[int, list[EpochStart]] = defaultdict(list)
     given_up: defaultdict[int, list[Dropped]] = defaultdict(list)
-    for stream, body in connection.execute("SELECT stream, body FROM frames WHERE count = 0 ORDER BY id"):
+    for stream, body in connection.execute("SELECT stream, CAST(body AS BLOB) FROM frames WHERE count = 0 ORDER BY id"):
         try:
             record = decode_control(body)
         except FrameError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from typing import Final
 from brokers.backoff import Backoff
 from gateway_agent.outbox import accepting, dropping, handing, moving
 from gateway_agent.outbox.framing import Framer
-from gateway_agent.outbox.layout import OutboxError, failure, is_damage
+from gateway_agent.outbox.layout import OutboxError, failure, is_damage, marker
 from gateway_agent.outbox.ledger import Ledger
 from gateway_agent.outbox.queue import Done, Settlement, Submission, WorkQueue
 from gateway_agent.outbox.records import Batch
@@ -53,7 +54,7 @@ class Committer:
 
     def start(self) -> None:
         if not self._ballast.lay_by():
-            self._refuse("there is no room for the reserve")
+            self.refuse("there is no room for the reserve")
         self._thread.start()
 
     def submit(self, batch: Batch, done: Done) -> None:
@@ -70,9 +71,15 @@ class Committer:
         for submission in self._queue.withdraw(application):
             submission.done(OutboxError(f"{self._path}: withdrawn"))
 
-    def fail(self, error: sqlite3.DatabaseError) -> None:
-        """The file is broken: nothing more is accepted or handed out."""
-        self.failed = failure(self._path, error)
+    def fail(self, error: Exception) -> None:
+        """Nothing more is accepted or handed out: the file is broken, or this program is."""
+        if isinstance(error, sqlite3.Error):
+            self.failed = failure(self._path, error)
+            if is_damage(error):
+                with contextlib.suppress(OSError):
+                    marker(self._path).touch()
+        else:
+            self.failed = OutboxError(f"{self._path}: {type(error).__name__}: {error}", remedy="report this, with the log")
         self._log.error("the outbox cannot go on", reason=str(self.failed))
         self._queue.wake()
         with self._committed:
@@ -95,36 +102,42 @@ class Committer:
                 self._give_back()
             elif not self._closing.is_set():
                 self._queue.linger(_LINGER)
-            if not self._take_turn() and self._closing.wait(pauses.next()):
+            if not self._try_turn() and self._closing.wait(pauses.next()):
                 break
             if not self.refusing:
                 pauses.reset()
         self._end()
 
+    def _try_turn(self) -> bool:
+        """Whatever goes wrong, this thread goes on, or says that it cannot. False when the disk is full, or away."""
+        try:
+            return self._take_turn()
+        except Exception as error:  # noqa: BLE001  (callers wait for an answer, whatever happens here)
+            if isinstance(error, (sqlite3.Error, OSError)) and not is_damage(error):
+                self.refuse(str(error))
+                return False
+            self._log.exception("a transaction failed")
+            self.fail(error)
+            return True
+
     def _take_turn(self) -> bool:
-        """A transaction, if there is anything to do; False when the disk is full."""
+        """A transaction, if there is anything to do; False when there is no room for the reserve yet."""
         if self.refusing and not self._make_room():
             return False
         submissions, settlements = self._queue.take()
         try:
             admitted = self._commit(submissions, settlements)
-        except sqlite3.DatabaseError as error:
+        except BaseException:
             self._queue.put_back(submissions, settlements)
-            if is_damage(error):
-                self.fail(error)
-                return True
-            self._refuse(str(error))
-            return False
-        except Exception as error:  # noqa: BLE001  (callers wait for an answer, whatever happens here)
-            self._log.exception("a transaction failed in a way that was not foreseen")
-            self.failed = OutboxError(f"{self._path}: {type(error).__name__}: {error}", remedy="report this, with the log")
-            self._queue.put_back(submissions, settlements)
-            return True
+            raise
         if self.refusing and (admitted or not submissions):
             self.refusing = ""
             self._log.warning("the outbox accepts events again")
         self._tell(admitted, settlements)
-        self._move_into_file()
+        with self._books:
+            # Keep the log short: what it holds is what the reserve must make room for.
+            if log_bytes(self._path) > LOG_BYTES:
+                move_into_file(self._ledger.connection)
         return True
 
     def _commit(self, submissions: Sequence[Submission], settlements: Sequence[Settlement]) -> list[Submission]:
@@ -164,16 +177,7 @@ class Committer:
             self.commits += 1
             self._committed.notify_all()
 
-    def _move_into_file(self) -> None:
-        """Keep the log short: what it holds is what the reserve must make room for."""
-        try:
-            with self._books:
-                if log_bytes(self._path) > LOG_BYTES:
-                    move_into_file(self._ledger.connection)
-        except sqlite3.DatabaseError as error:
-            self._refuse(str(error))
-
-    def _refuse(self, reason: str) -> None:
+    def refuse(self, reason: str) -> None:
         """Accept nothing for now. The reserve goes, so that what is published can still be let go of."""
         if not self.refusing:
             self._log.error("the outbox accepts nothing for now", reason=reason)
@@ -182,30 +186,23 @@ class Committer:
 
     def _make_room(self) -> bool:
         """Let go of what is published and give its room back to the disk; whether there is room for the reserve again."""
-        try:
-            while True:
-                with self._books:
-                    move_into_file(self._ledger.connection)
-                settlements = self._queue.take_settlements()
-                if not settlements:
-                    break
-                self._settle(settlements)
+        with self._books:
+            self._ledger.restore()
+            move_into_file(self._ledger.connection)
+        while settlements := self._queue.take_settlements():
+            try:
+                self._commit([], settlements)
+            except BaseException:
+                self._queue.put_back([], settlements)
+                raise
+            self._tell([], settlements)
             with self._books:
-                while give_back(self._ledger.connection):
-                    move_into_file(self._ledger.connection)
                 move_into_file(self._ledger.connection)
-        except sqlite3.DatabaseError as error:
-            self.refusing = str(error)
-            return False
+        with self._books:
+            while give_back(self._ledger.connection):
+                move_into_file(self._ledger.connection)
+            move_into_file(self._ledger.connection)
         return self._ballast.lay_by()
-
-    def _settle(self, settlements: Sequence[Settlement]) -> None:
-        try:
-            self._commit([], settlements)
-        except sqlite3.DatabaseError:
-            self._queue.put_back([], settlements)
-            raise
-        self._tell([], settlements)
 
     def _give_back(self) -> None:
         """Nothing to do: give room back to the disk, in steps, until something comes."""
@@ -219,7 +216,9 @@ class Committer:
                     more = give_back(self._ledger.connection)
                     if not more:
                         move_into_file(self._ledger.connection)
-        except sqlite3.DatabaseError as error:
+        except sqlite3.Error as error:
+            if is_damage(error):
+                self.fail(error)
             self._log.warning("no room was given back", reason=str(error))
             return
         self._may_give_back = more

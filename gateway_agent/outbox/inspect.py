@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from gateway_agent.outbox.layout import failure
+from gateway_agent.outbox.beside import beside, gateway_and_epoch
 
 
 def inspect_outbox(path: Path, *, frames: int = 0) -> dict[str, Any]:
     """Counts per topic and transport as JSON values, and the oldest ``frames`` frames. Raises `OutboxError`."""
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
-            connection.row_factory = sqlite3.Row
-            connection.execute("BEGIN")
-            return _look(connection, path, frames)
-    except sqlite3.DatabaseError as error:
-        raise failure(path, error) from error
+    with beside(path) as connection:
+        connection.row_factory = sqlite3.Row
+        return _look(connection, path, frames)
 
 
 def _look(connection: sqlite3.Connection, path: Path, frames: int) -> dict[str, Any]:
-    meta = connection.execute("SELECT gateway, epoch FROM meta").fetchone()
+    gateway, epoch = gateway_and_epoch(connection, path)
     topics = connection.execute("SELECT * FROM streams ORDER BY topic").fetchall()
     waiting = connection.execute(
         "SELECT t.name, coalesce(sum(f.count), 0) FROM transports t LEFT JOIN frames f ON abs(f.transport) = t.id GROUP BY t.id"
@@ -34,8 +29,8 @@ def _look(connection: sqlite3.Connection, path: Path, frames: int) -> dict[str, 
         (frames,),
     ).fetchall()
     return {
-        "gateway": meta["gateway"],
-        "epoch": meta["epoch"],
+        "gateway": gateway,
+        "epoch": epoch,
         "file_bytes": sum(Path(f"{path}{suffix}").stat().st_size for suffix in ("", "-wal") if Path(f"{path}{suffix}").exists()),
         "topics": [{key: row[key] for key in row.keys() if key != "id"} for row in topics],  # noqa: SIM118  (a Row is no dict)
         "transports": {row[0]: row[1] for row in waiting},

@@ -14,6 +14,7 @@ Invariants, held by every committed transaction:
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import Final
@@ -73,9 +74,11 @@ class OutboxDamaged(OutboxError):
 def open_file(path: Path) -> sqlite3.Connection:
     """Open the file, made anew when there is none. Raises `OutboxError`, and `OutboxDamaged` when it is not readable."""
     try:
+        finish_repair(path)
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise OutboxError(f"{path}: {error}", remedy="see that the data directory exists and may be written") from error
+    connection.text_factory = readable
     try:
         _prepare(connection, path)
     except BaseException as error:
@@ -86,11 +89,62 @@ def open_file(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def failure(path: Path, error: sqlite3.DatabaseError) -> OutboxError:
+def readable(raw: bytes) -> str:
+    """Text of the file, damaged or not: what is wrong with a row is found by its checksum."""
+    return raw.decode(errors="replace")
+
+
+def repaired(path: Path) -> Path:
+    """Where a repair puts its finished file before it takes the place of the outbox ``path``."""
+    return path.with_name(f"{path.stem}.repaired.sqlite")
+
+
+def finish_repair(path: Path, kept: Path | None = None) -> None:
+    """Put a finished repair into place, also one that was killed while it did so. Raises `OSError`.
+
+    The outbox goes first and its log after it, to where it is ``kept``: there is no moment at which either is read without
+    the other.
+    """
+    done = repaired(path)
+    if not done.exists():
+        return
+    if path.exists():
+        if kept is None:
+            return  # killed before it began: what is there counts
+        path.rename(kept)
+        sync(path.parent)
+    for suffix in ("-wal", "-shm"):
+        left = Path(f"{path}{suffix}")
+        if left.exists():
+            left.rename(f"{kept or path.with_name(f'{path.stem}.damaged.sqlite')}{suffix}")
+    sync(path.parent)
+    done.rename(path)
+    sync(path.parent)
+
+
+def sync(directory: Path) -> None:
+    """Have the names in a directory on disk."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def marker(path: Path) -> Path:
+    """A file beside the outbox ``path`` that says that damage was found while it was in use: it is repaired when it is opened."""
+    return path.with_suffix(".damaged")
+
+
+def failure(path: Path, error: sqlite3.Error) -> OutboxError:
     """What an error of SQLite means for the outbox."""
     if is_damage(error):
-        return OutboxDamaged(f"{path}: damaged: {error}", remedy="'iotcloud gateway outbox repair' saves what can be read")
+        return damaged(path, str(error))
     return OutboxError(f"{path}: {error}", remedy="see that the disk is there, has room and may be written")
+
+
+def damaged(path: Path, reason: str) -> OutboxDamaged:
+    return OutboxDamaged(f"{path}: damaged: {reason}", remedy="'iotcloud gateway outbox repair' saves what can be read")
 
 
 def is_damage(error: BaseException) -> bool:

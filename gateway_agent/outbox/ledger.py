@@ -27,8 +27,10 @@ class Ledger:
         self.gateway = gateway
         self.max_bytes = max_bytes
         self.connection = open_file(path)
-        #: Per transport the newest frame its publisher has been given: what it may be sending now.
-        self.in_hand: dict[int, int] = {}
+        self._spoilt = False
+        # Per transport the newest frame its publisher has been given, and by itself for streams that go apart from the others.
+        self._handed: dict[int, int] = {}
+        self._apart: dict[tuple[int, int], int] = {}
         try:
             self.epoch = self._begin_epoch(now)
             self.connection.executemany("INSERT OR IGNORE INTO transports (name) VALUES (?)", [(name,) for name in transports])
@@ -44,6 +46,7 @@ class Ledger:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, on disk when it is left; after an error everything is as it was."""
+        self.restore()
         self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -52,10 +55,17 @@ class Ledger:
             self.connection.execute("COMMIT")
             self._changed.clear()
         except BaseException:
+            self._spoilt = True
+            self.restore()
+            raise
+
+    def restore(self) -> None:
+        """Go back to what is on disk, if that was not possible when a transaction failed: a disk that is away cannot be read."""
+        if self._spoilt:
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
             self._load()
-            raise
+            self._spoilt = False
 
     # Topics and transports
 
@@ -114,6 +124,27 @@ class Ledger:
     def delete(self, number: int) -> None:
         self.connection.execute("DELETE FROM frames WHERE id = ?", (number,))
 
+    # What publishers have in hand: they may be sending it right now
+
+    def is_in_hand(self, transport: int, stream: int, number: int) -> bool:
+        """Whether the publisher of a transport has been given the frame ``number``."""
+        return number <= self._apart.get((transport, stream), self._handed.get(transport, -1))
+
+    def take_in_hand(self, transport: int, number: int, *, stream: int | None = None) -> None:
+        """All up to the frame ``number`` are in hand; of one stream alone, if that is given."""
+        if stream is None:
+            self._handed[transport] = max(number, self._handed.get(transport, -1))
+        else:
+            self._apart[transport, stream] = max(number, self._apart.get((transport, stream), -1))
+
+    def leave_out(self, transport: int, streams: frozenset[int]) -> None:
+        """From now on these, and no others, go apart: of what comes the publisher takes nothing of them."""
+        if streams or self._apart:
+            handed = self._handed.get(transport, -1)
+            others = {key: number for key, number in self._apart.items() if key[0] != transport}
+            apart = {(transport, stream): self._apart.get((transport, stream), handed) for stream in streams}
+            self._apart = others | apart
+
     # Numbers
 
     def count(self, stream: Stream, events: int, size: int) -> None:
@@ -135,7 +166,7 @@ class Ledger:
     def recount(self, stream: Stream) -> int:
         """Count anew what is buffered; returns how many events are missing in the sum."""
         events, size = self.connection.execute(
-            "SELECT coalesce(sum(count), 0), coalesce(sum(length(body) + ?), 0) FROM frames WHERE stream = ?",
+            "SELECT coalesce(sum(count), 0), coalesce(sum(length(CAST(body AS BLOB)) + ?), 0) FROM frames WHERE stream = ?",
             (ROW_BYTES, stream.id),
         ).fetchone()
         self.count(stream, events - stream.buffered_events, size - stream.buffered_bytes)

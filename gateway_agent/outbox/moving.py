@@ -6,9 +6,10 @@ transport is gone, the waiting ones go behind all others of theirs: a publisher 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from gateway_agent.outbox.ledger import Ledger
+from gateway_agent.outbox.records import Held
 from gateway_agent.outbox.stream import Stream
 
 
@@ -27,6 +28,20 @@ def release(ledger: Ledger, streams: Iterable[int]) -> None:
     for stream in filter(None, map(ledger.stream, streams)):
         if stream.waits and not _is_elsewhere(ledger, stream, 0):
             _release(ledger, stream)
+
+
+def take_along(ledger: Ledger, records: Sequence[Held]) -> None:
+    """Control records that the old transport refuses go with their topic, when they are all that is left there."""
+    execute = ledger.connection.execute
+    for number in {record.stream for record in records}:
+        stream = ledger.stream(number)
+        if stream is None or not stream.waits:
+            continue
+        of_it = {record.id for record in records if record.stream == number}
+        left = execute("SELECT id FROM frames WHERE transport > 0 AND stream = ? LIMIT ?", (number, len(of_it) + 1)).fetchall()
+        if all(row[0] in of_it for row in left):
+            transport = -ledger.transport(stream.transport)
+            execute("UPDATE frames SET transport = ? WHERE transport > 0 AND stream = ?", (transport, number))
 
 
 def _is_elsewhere(ledger: Ledger, stream: Stream, number: int) -> bool:

@@ -8,15 +8,18 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from gateway_agent.outbox import handing
 from gateway_agent.outbox.commits import Committer
 from gateway_agent.outbox.framing import Framer
-from gateway_agent.outbox.layout import OutboxError, failure, is_full
+from gateway_agent.outbox.handing import Handed
+from gateway_agent.outbox.layout import OutboxError, damaged, failure, is_damage, is_full, marker
 from gateway_agent.outbox.ledger import Ledger
 from gateway_agent.outbox.queue import Done, Settlement
-from gateway_agent.outbox.records import Batch, Held, OutboxState, TopicCounts
+from gateway_agent.outbox.records import Batch, Choice, Held, OutboxState, Taken, TopicCounts
 from gateway_agent.outbox.space import Ballast
 from telemetry.logs import logger
 
@@ -103,53 +106,77 @@ class Outbox:
 
         Waits up to ``timeout`` seconds for the first; empty when there is none, or when the outbox is closed.
         """
+        return self.pick(transport, Choice(after, max_frames=max_frames, max_bytes=max_bytes), timeout=timeout).frames
+
+    def pick(self, transport: str, choice: Choice, *, timeout: float = 0.0) -> Handed:
+        """`hand_out` of the frames that are wanted, and the id up to which was looked: there one goes on looking."""
         until = time.monotonic() + timeout
         while not self._closed and not self.failed:
             seen = self._committer.commits
             try:
                 with self._books:
-                    handed = handing.hand_out(self._ledger, transport, after=after, max_frames=max_frames, max_bytes=max_bytes)
-            except sqlite3.DatabaseError as error:
-                self._committer.fail(error)
-                break
+                    handed = handing.hand_out(self._ledger, transport, choice)
+            except sqlite3.Error as error:
+                if is_damage(error):
+                    self._committer.fail(error)
+                    break
+                self._committer.refuse(str(error))
+                handed = Handed([], [], choice.after)
             if handed.damaged:
                 self._log.error("damaged frames are set aside", transport=transport, frames=len(handed.damaged))
                 self._settle_now(Settlement(damaged=handed.damaged, urgent=True))
                 continue
             left = until - time.monotonic()
             if handed.frames or left <= 0:
-                return handed.frames
+                return handed
+            if handed.seen > choice.after:
+                choice = replace(choice, after=handed.seen)
+                continue
             with self._committed:
                 if self._committer.commits == seen and not self._closed:
                     self._committed.wait(left)
-        return []
+        return Handed([], [], choice.after)
 
-    def let_go(self, published: Sequence[Held]) -> None:
-        """A broker has taken these over. Returns at once: a crash right now means only that they are sent again."""
-        self._committer.settle(Settlement(published=published))
+    def let_go(self, published: Sequence[Held], *, wait: bool = False) -> None:
+        """A broker has taken these over. Returns at once: a crash right now means only that they are sent again.
+
+        With ``wait`` it returns when they are gone, and no look from before them finds them again.
+        """
+        settlement = Settlement(published=[Taken(one.id, one.stream, one.count, one.size) for one in published], urgent=wait)
+        if wait:
+            self._settle_now(settlement)
+        else:
+            self._committer.settle(settlement)
 
     def give_up(self, refused: Sequence[Held], reason: str) -> None:
-        """No broker will take these: when this returns, `Dropped` records stand in their place."""
+        """Their broker will never take these: when this returns, `Dropped` records stand in their place.
+
+        Control records among them stay, joined where they meet.
+        """
         self._settle_now(Settlement(refused=refused, reason=reason, urgent=True))
 
     def state_of(self, application: str) -> bytes | None:
-        """What a driver stored last, committed with the events before it."""
-        with self._books:
-            row = self._ledger.connection.execute("SELECT value FROM states WHERE application = ?", (application,)).fetchone()
-        return None if row is None else bytes(row[0])
+        """What a driver stored last, committed with the events before it. Raises `OutboxError`."""
+        rows = self._read("SELECT value FROM states WHERE application = ?", application)
+        return bytes(rows[0][0]) if rows else None
 
     def devices(self) -> list[tuple[str, str, str]]:
-        """Application, device and channel of all that were ever emitted on."""
-        with self._books:
-            return self._ledger.connection.execute("SELECT application, device, channel FROM devices").fetchall()
+        """Application, device and channel of all that were ever emitted on. Raises `OutboxError`."""
+        return self._read("SELECT application, device, channel FROM devices")
 
     def stranded(self) -> dict[str, int]:
-        """Frames that wait for transports which nobody publishes to now, by their names."""
-        with self._books:
-            rows = self._ledger.connection.execute(
-                "SELECT t.name, count(f.id) FROM transports t JOIN frames f ON f.transport = t.id GROUP BY t.id"
-            ).fetchall()
+        """Frames that wait for transports which nobody publishes to now, by their names. Raises `OutboxError`."""
+        rows = self._read("SELECT t.name, count(*) FROM frames f JOIN transports t ON t.id = abs(f.transport) GROUP BY t.id")
         return {name: count for name, count in rows if name not in self._transports}
+
+    def _read(self, query: str, *values: object) -> list[Any]:
+        try:
+            with self._books:
+                return self._ledger.connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            if is_damage(error):
+                self._committer.fail(error)
+            raise failure(self.path, error) from error
 
     def status(self) -> OutboxState:
         """As of the last transaction."""
@@ -197,6 +224,8 @@ class Outbox:
         os.close(self._lock_file)
 
     def _open(self, gateway: str, max_bytes: int, transports: list[str], clock: Callable[[], int]) -> Ledger:
+        if marker(self.path).exists():
+            raise damaged(self.path, "this was found when it was in use last")
         for last in (False, True):
             try:
                 return Ledger(self.path, gateway=gateway, max_bytes=max_bytes, now=clock(), transports=transports)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway_agent.outbox.layout import OutboxError
-from gateway_agent.outbox.records import Batch, Held
+from gateway_agent.outbox.records import Batch, Held, Taken
 
 #: Bytes of events, and of frames let go of, in one transaction, about: both are written to the log.
 _TURN_BYTES: Final = 4 << 20
@@ -31,7 +31,7 @@ class Submission:
 class Settlement:
     """What a publisher has to say: frames taken over, refused for ever, or found damaged."""
 
-    published: Sequence[Held] = ()
+    published: Sequence[Taken] = ()
     refused: Sequence[Held] = ()
     reason: str = ""
     damaged: Sequence[int] = ()
@@ -41,7 +41,7 @@ class Settlement:
     @property
     def streams(self) -> set[int]:
         """Those its frames are of; of damaged ones it is not known."""
-        return {frame.stream for frames in (self.published, self.refused) for frame in frames}
+        return {one.stream for one in self.published} | {one.stream for one in self.refused}
 
 
 class WorkQueue:

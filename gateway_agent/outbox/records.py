@@ -70,6 +70,32 @@ class Held:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Of a frame that its broker has taken over, what is needed to forget it. Many wait while the disk is away."""
+
+    id: int
+    stream: int
+    count: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which frames a publisher wants: behind the id ``after`` (-1: from the oldest), and no more than it can carry."""
+
+    after: int = -1
+    #: None of these streams.
+    without: frozenset[int] = frozenset()
+    #: Of this stream alone, and none behind the id ``up_to``: a topic that was left out goes on.
+    only: int | None = None
+    up_to: int | None = None
+    #: A look beyond what the publisher has not got rid of yet: what lies between is not in its hand.
+    ahead: bool = False
+    max_frames: int = 256
+    max_bytes: int = 4 << 20
+
+
 class TopicCounts(NamedTuple):
     """Events of a topic since the outbox was made: ``accepted = published + dropped + buffered``."""
 

@@ -5,25 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from gateway_agent.outbox.layout import OutboxError, open_file
+from gateway_agent.outbox.layout import OutboxError, finish_repair, marker, open_file, readable, repaired
 from gateway_agent.outbox.ledger import ROW_BYTES
 from gateway_agent.outbox.outbox import take_lock
-
-_TABLES: Final = {
-    "meta": 2,
-    "transports": 2,
-    "streams": 9,
-    "dropped": 3,
-    "damaged": 8,
-    "states": 2,
-    "devices": 3,
-    "frames": 9,
-}
+from gateway_agent.outbox.space import Ballast
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,51 +33,79 @@ def salvage(path: Path, *, gateway: str, now: int) -> Saved:
     missing is accounted for then or by the next `EpochStart`. Raises `OutboxError`.
     """
     lock = take_lock(path)
+    draft = path.with_name(f"{path.stem}.draft.sqlite")
     try:
-        return _salvage(path, gateway, now)
-    except OSError as error:
+        finish_repair(path)
+        Ballast(path).release()
+        kept = path.with_name(f"{path.stem}.damaged-{now // 1_000}.sqlite")
+        saved = _copy(path, draft, kept, gateway, now)
+        draft.rename(repaired(path))
+        finish_repair(path, kept)
+        marker(path).unlink(missing_ok=True)
+        return saved
+    except (OSError, sqlite3.Error) as error:
+        _remove(draft)
         raise OutboxError(f"{path}: cannot be repaired: {error}", remedy="see that there is room for a second copy") from error
     finally:
         os.close(lock)
 
 
-def _salvage(path: Path, gateway: str, now: int) -> Saved:
-    kept = path.with_name(f"{path.stem}.damaged-{now // 1_000}.sqlite")
-    draft = path.with_name(f"{path.stem}.draft.sqlite")
+def _remove(file: Path) -> None:
     for suffix in ("", "-wal", "-shm"):
-        Path(f"{draft}{suffix}").unlink(missing_ok=True)
-    rows, complete = dict.fromkeys(_TABLES, 0), True
-    new = open_file(draft)
-    try:
+        with contextlib.suppress(OSError):
+            Path(f"{file}{suffix}").unlink()
+
+
+def _copy(path: Path, draft: Path, kept: Path, gateway: str, now: int) -> Saved:
+    _remove(draft)
+    rows, complete = 0, True
+    with contextlib.closing(open_file(draft)) as new, contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
+        old.text_factory = readable
         new.execute("BEGIN")
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as old:
-            for table, columns in _TABLES.items():
-                reader = _Reader(old, table, columns)
-                for row in reader:
-                    marks = ", ".join("?" * columns)
-                    with contextlib.suppress(sqlite3.IntegrityError, sqlite3.InterfaceError):
-                        new.execute(f"INSERT INTO {table} VALUES ({marks})", row)  # noqa: S608  (our own tables)
-                        rows[table] += 1
-                complete = complete and reader.complete
+        for table in _tables(new):
+            reader = _Reader(old, table)
+            for row in reader:
+                with contextlib.suppress(sqlite3.IntegrityError, sqlite3.InterfaceError):
+                    new.execute(table.insertion, row)
+                    rows += 1
+            complete = complete and reader.complete
         _make_whole(new, gateway, now)
         new.execute("COMMIT")
         new.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    finally:
-        new.close()
-    for suffix in ("-wal", "-shm", ""):
-        with contextlib.suppress(FileNotFoundError):
-            Path(f"{path}{suffix}").rename(f"{kept}{suffix}")
-    draft.rename(path)
-    return Saved(rows["frames"], sum(rows.values()), complete, kept)
+        frames = new.execute("SELECT count(*) FROM frames").fetchone()[0]
+    return Saved(frames, rows, complete, kept)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """``columns`` as they are read, for damage may make a text of what is none; ``by_row`` when the first numbers the rows."""
+
+    name: str
+    columns: Sequence[str]
+    by_row: bool
+
+    @property
+    def insertion(self) -> str:
+        return f"INSERT INTO {self.name} VALUES ({', '.join('?' * len(self.columns))})"  # noqa: S608  (our own tables)
+
+
+def _tables(new: sqlite3.Connection) -> list[_Table]:
+    found: list[_Table] = []
+    for name, sql in new.execute(
+        "SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+    ).fetchall():
+        described = new.execute(f"PRAGMA table_info({name})").fetchall()
+        columns = [f"CAST({column} AS BLOB)" if kind == "BLOB" else column for _, column, kind, *_ in described]
+        found.append(_Table(name, columns, by_row="WITHOUT ROWID" not in sql))
+    return found
 
 
 class _Reader:
     """Rows of a table: forwards, and where that breaks off, backwards from the end to there."""
 
-    def __init__(self, old: sqlite3.Connection, table: str, columns: int) -> None:
+    def __init__(self, old: sqlite3.Connection, table: _Table) -> None:
         self._old = old
         self._table = table
-        self._columns = columns
         self.complete = True
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
@@ -97,12 +115,12 @@ class _Reader:
             yield from self._read("DESC", seen)
 
     def _read(self, order: str, seen: set[Any]) -> Iterator[tuple[Any, ...]]:
+        table = self._table
+        key = "rowid" if table.by_row else "1"
+        query = f"SELECT {', '.join(table.columns)} FROM {table.name} ORDER BY {key} {order}"  # noqa: S608
         try:
-            key = "rowid" if self._table in ("meta", "transports", "streams", "damaged", "frames") else "1"
-            for row in self._old.execute(f"SELECT * FROM {self._table} ORDER BY {key} {order}"):  # noqa: S608
-                if len(row) != self._columns:
-                    continue
-                if row[0] in seen and order == "DESC":
+            for row in self._old.execute(query):
+                if table.by_row and order == "DESC" and row[0] in seen:
                     return
                 seen.add(row[0])
                 yield row

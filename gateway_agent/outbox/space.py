@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from pathlib import Path
@@ -37,7 +38,7 @@ def move_into_file(connection: sqlite3.Connection) -> None:
 
 
 def log_bytes(path: Path) -> int:
-    """Size of the write-ahead log of the file ``path``."""
+    """Size of the write-ahead log of the file ``path``. Raises `OSError`."""
     try:
         return Path(f"{path}-wal").stat().st_size
     except FileNotFoundError:
@@ -72,6 +73,7 @@ class Ballast:
         return True
 
     def release(self) -> None:
-        """Give the room to others."""
+        """Give the room to others, unless the disk does not let one."""
         self._there = False
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._path.unlink()

@@ -4,8 +4,9 @@
 
     with Client("http://127.0.0.1:8080", token="file:master/token") as client:
         pump = client.device("pump-7")
-        for event in pump.subscribe("pressure", timeout=10):
-            print(event["event_time"], event["value"])
+        with pump.subscribe("pressure", timeout=10) as events:
+            for event in events:
+                print(event["event_time"], event["value"])
         print(pump.command("set_speed", rpm=900, deadline=5).result())
 
 Events are read from the broker directly, at the address the master gives. Nothing of the server is imported.

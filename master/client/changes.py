@@ -35,8 +35,8 @@ class Change(msgspec.Struct, frozen=True):
 def watch(http: Http, selection: Selection | str, kinds: Sequence[str], *, after: int | None) -> Iterator[Change]:
     """Changes, in order, none twice; without an end. Raises `MasterRefused`.
 
-    The first is ``ready``: what is listed after it misses nothing. ``reset`` means that changes were given up before
-    they could be told: list again. A master that is away is waited for, and the stream goes on where it was.
+    The first is ``ready``: what is listed after it misses nothing. ``reset``, at any time, means that changes were given up
+    before they could be told: list again. A master that is away is waited for, and the stream goes on where it was.
     """
     chosen = parse_selection(selection) if isinstance(selection, str) else selection
     parameters = [*chosen.parameters(), *(("kind", kind) for kind in kinds)]

@@ -23,6 +23,9 @@ class SentCommand:
     def __init__(self, http: Http, command: Command) -> None:
         self._http = http
         self._command = command
+        # The master says both times by its own clock; this machine's may be another.
+        lasts = max(0, self.deadline - (command.issued_time or 0)) / 1e6
+        self._ends = time.monotonic() + lasts + _GRACE
 
     @property
     def id(self) -> str:
@@ -44,7 +47,7 @@ class SentCommand:
         ``timeout`` is in seconds, by default until the deadline and ten seconds more. Raises `CommandPending` when it
         has passed before the last step, and `MasterRefused`. A master that is away meanwhile is waited for.
         """
-        until = time.monotonic() + (self._rest() if timeout is None else timeout)
+        until = self._ends if timeout is None else time.monotonic() + timeout
         number, last = 0, "issued"
         while True:
             left = until - time.monotonic()
@@ -57,7 +60,7 @@ class SentCommand:
             wait = min(_LOOK, left)
             try:
                 parameters = [("after", str(number)), ("wait", f"{wait:.3f}")]
-                steps = self._http.get(f"/commands/{self.id}/states", list[CommandState], parameters, wait=wait)
+                steps = self._http.get(f"/commands/{self.id}/states", list[CommandState], parameters, wait=wait, within=left)
             except MasterUnavailable:
                 # The request has tried a few times, with pauses.
                 continue
@@ -84,9 +87,6 @@ class SentCommand:
             detail=last.detail,
             remedy=_REMEDIES[last.state],
         )
-
-    def _rest(self) -> float:
-        return max(0.0, self.deadline / 1e6 - time.time()) + _GRACE
 
 
 _WHAT: Final = {

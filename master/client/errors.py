@@ -10,7 +10,7 @@ class MasterError(IoTCloudError):
 
 
 class MasterUnavailable(MasterError):
-    """The master cannot be reached, or did not answer in time. Trying again later may help."""
+    """The master cannot be reached, has too much to do, or did not answer in time. Trying again later may help."""
 
 
 class MasterRefused(MasterError):

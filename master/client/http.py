@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import ssl
 import time
@@ -25,6 +26,10 @@ T = TypeVar("T")
 TOKEN_VARIABLE: Final = "IOTCLOUD_TOKEN"  # noqa: S105 - its name, not its value
 _API: Final = "/api/v1"
 _ATTEMPTS: Final = 4
+#: Seconds that an answer may take however little time is left.
+_SHORTEST: Final = 1.0
+#: Statuses that are not about the request: a master with too much to do, or a proxy whose master is away.
+_LATER: Final = frozenset({429, 502, 503, 504})
 Parameters = Sequence[tuple[str, str]]
 
 
@@ -49,9 +54,13 @@ class Http:
         self.url = redact(url.rstrip("/"))
         self._timeout = timeout
 
-    def get(self, path: str, kind: type[T], parameters: Parameters = (), *, wait: float = 0.0) -> T:
-        """GET; ``wait`` is how long the master may take on purpose, beside the timeout. Raises `MasterError`."""
-        return self._request("GET", path, kind, parameters=parameters, wait=wait)
+    def get(self, path: str, kind: type[T], parameters: Parameters = (), *, wait: float = 0.0, within: float = math.inf) -> T:
+        """GET. Raises `MasterError`.
+
+        ``wait`` is how long the master may take on purpose, beside the timeout; ``within`` bounds all attempts together,
+        to two seconds or so. Both in seconds.
+        """
+        return self._request("GET", path, kind, parameters=parameters, wait=wait, within=within)
 
     def post(self, path: str, kind: type[T], body: object) -> T:
         """POST what is harmless to send twice. Raises `MasterError`."""
@@ -84,33 +93,51 @@ class Http:
         self._client.close()
 
     def _request(
-        self, method: str, path: str, kind: type[T], *, parameters: Parameters = (), body: object = None, wait: float = 0.0
+        self,
+        method: str,
+        path: str,
+        kind: type[T],
+        *,
+        parameters: Parameters = (),
+        body: object = None,
+        wait: float = 0.0,
+        within: float = math.inf,
     ) -> T:
         content = None if body is None else msgspec.json.encode(body)
-        headers = {} if content is None else {"Content-Type": "application/json"}
         backoff = Backoff(first=0.1, longest=1.0)
-        for attempt in range(1, _ATTEMPTS + 1):
+        until = time.monotonic() + within
+        attempt = 1
+        while True:
+            limit = min(self._timeout, max(_SHORTEST, until - time.monotonic() - wait))
+            request = self._client.build_request(
+                method,
+                path,
+                params=list(parameters),
+                content=content,
+                headers={} if content is None else {"Content-Type": "application/json"},
+                timeout=httpx.Timeout(limit, read=limit + wait),
+            )
             try:
-                response = self._client.request(
-                    method,
-                    path,
-                    params=list(parameters),
-                    content=content,
-                    headers=headers,
-                    timeout=httpx.Timeout(self._timeout, read=self._timeout + wait),
-                )
-                break
-            except httpx.TransportError as error:
-                if attempt == _ATTEMPTS:
-                    raise self._unavailable(error) from error
-                time.sleep(backoff.next())
+                return self._attempt(request, kind)
+            except MasterUnavailable:
+                pause = backoff.next()
+                if attempt == _ATTEMPTS or time.monotonic() + pause >= until:
+                    raise
+                time.sleep(pause)
+                attempt += 1
+
+    def _attempt(self, request: httpx.Request, kind: type[T]) -> T:
+        try:
+            response = self._client.send(request)
+        except httpx.TransportError as error:
+            raise self._unavailable(error) from error
         if response.status_code >= 400:
             raise self._refusal(response)
         try:
             return msgspec.json.decode(response.content, type=kind)
         except msgspec.DecodeError as error:
             raise MasterRefused(
-                f"{self.url}{_API}{path}: answered what this client does not understand: {error}",
+                f"{self.url}{request.url.path}: answered what this client does not understand: {error}",
                 status=response.status_code,
                 remedy="is it a master, and of a version that fits?",
             ) from error
@@ -121,15 +148,19 @@ class Http:
             f"{self.url}: the master cannot be reached: {reason}", remedy="is it running, and is the URL right?"
         )
 
-    def _refusal(self, response: httpx.Response) -> MasterRefused:
+    def _refusal(self, response: httpx.Response) -> MasterRefused | MasterUnavailable:
         status = response.status_code
         try:
             problem = msgspec.json.decode(response.content, type=Problem)
         except msgspec.DecodeError:
+            if status in _LATER:
+                return MasterUnavailable(f"{self.url}: answered {status}", remedy="try again later")
             return MasterRefused(
                 f"{self.url}: answered {status} to {response.request.url.path}", status=status, remedy="is it a master?"
             )
         remedy = problem.remedy
+        if status in _LATER:
+            return MasterUnavailable(f"{self.url}: {problem.detail}", remedy=remedy or "try again later")
         if status == 401:
             remedy = f"give the master's token (token=…, or {TOKEN_VARIABLE} in the environment; file:PATH names a file)"
         return MasterRefused(f"{self.url}: {problem.detail}", status=status, remedy=remedy)

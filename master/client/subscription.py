@@ -15,7 +15,7 @@ from brokers.contract import Delivery
 from brokers.errors import BrokerError, BrokerUnavailable
 from brokers.subscription import subscribe
 from master.client.catalogue import Catalogue
-from master.client.errors import MasterUnavailable
+from master.client.errors import MasterError, MasterUnavailable
 from schemas.control import is_control
 from schemas.errors import ConfigurationError, FrameError
 from schemas.frame import decode_frame, frame_fingerprint, identity
@@ -43,7 +43,9 @@ class Unreadable:
 class Subscription:
     """An iterator of decoded events: dicts of the schema's fields, times as aware datetimes in UTC.
 
-    It ends when no event has come for ``timeout`` seconds (never, when that is None) or when it is closed. Begins
+    It ends when no event has come for ``timeout`` seconds (never, when that is None), at an error that trying again does
+    not help, or when it is closed; each closes it, and the broker forgets it. Leave a loop over it early, and only
+    `close`, or the end of its ``with`` block, does that: until then a queue keeps events for it. Begins
     with what is published after it was made, or with everything the broker keeps. A frame that is damaged or
     of an unknown schema is passed to ``unreadable``, or logged, and skipped; one that was sent twice comes once.
     While the broker is away it tries again, for as long as ``timeout`` allows.
@@ -77,8 +79,13 @@ class Subscription:
         self._broker = connect(broker_url)
         self._group = f"iotcloud-client-{device}-{channel}-{time.time_ns()}"
         self._reader = subscribe(self._broker, [topic], group=self._group, start="beginning" if start == "beginning" else "end")
-        # The first look settles where "now" is.
-        self._take(self._reader.poll(max_messages=_BATCH, timeout=0.0))
+        try:
+            # The first look settles where "now" is.
+            self._take(self._reader.poll(max_messages=_BATCH, timeout=0.0))
+        except BaseException:
+            # Nobody else can close it; a queue may know its group by now.
+            self.close()
+            raise
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return self
@@ -88,6 +95,7 @@ class Subscription:
         while not self._events:
             left = _LOOK if until is None else min(_LOOK, until - time.monotonic())
             if self._closed or left <= 0:
+                self.close()
                 raise StopIteration
             try:
                 self._take(self._reader.poll(max_messages=_BATCH, timeout=left))
@@ -98,6 +106,9 @@ class Subscription:
                 pause = self._backoff.next()
                 self._log.warning("unavailable", problem=str(error), again_in=round(pause, 2))
                 time.sleep(pause if until is None else max(0.0, min(pause, until - time.monotonic())))
+            except (BrokerError, MasterError):
+                self.close()
+                raise
         return self._events.popleft()
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -18,7 +18,9 @@ from master.errors import Busy, NotFound
 from master.store import commands, gateways
 from master.store.database import Database
 from schemas.command import Command
+from schemas.errors import ConfigurationError
 from schemas.topics import results_topic
+from telemetry.logs import logger
 
 #: Brokers that may carry commands. Each costs two threads and their connections.
 MAX_BROKERS: Final = 256
@@ -43,7 +45,10 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._senders: dict[str, Sender] = {}
         self._followers: dict[str, Follower] = {}
-        self._gateways: dict[str, set[str]] = {}
+        #: By the URL of their broker: gateways, each with the topic of its results.
+        self._gateways: dict[str, dict[str, str]] = {}
+        self._passed_over: set[str] = set()
+        self._log = logger("dispatcher")
 
     def start(self) -> None:
         """Follow what is registered, and send what a process before this one had written down and not sent."""
@@ -62,17 +67,15 @@ class Dispatcher:
         with self._lock:
             with self._database.read() as connection:
                 urls = gateways.command_brokers(connection)
-            wanted: dict[str, set[str]] = defaultdict(set)
-            for gateway, url in urls.items():
-                wanted[url].add(gateway)
+            wanted = self._by_broker(urls)
             idle: list[Sender | Follower] = [self._followers.pop(url) for url in self._followers.keys() - wanted.keys()]
             idle += [self._senders.pop(url) for url in self._senders.keys() - wanted.keys() if self._senders[url].idle]
-            for url, names in wanted.items():
+            for url, topics in wanted.items():
                 if url not in self._followers and len(self._followers) < MAX_BROKERS:
                     self._followers[url] = Follower(url, self._database, self._clock, self._recorded)
                 if url in self._followers:
-                    self._followers[url].follow([results_topic(name) for name in names])
-            self._gateways = dict(wanted)
+                    self._followers[url].follow(list(topics.values()))
+            self._gateways = wanted
         _close(idle, wait=0.0)
 
     def send(self, command: Command) -> None:
@@ -86,7 +89,8 @@ class Dispatcher:
                 if len(self._senders) >= MAX_BROKERS:
                     raise Busy(f"commands go through {MAX_BROKERS} brokers already", remedy="let gateways share brokers")
                 sender = self._senders[url] = Sender(url, self._database, self._clock)
-        sender.send(command)
+            # Under the lock: a sender that is idle may be closed by `refresh`, and what it got then would wait for a restart.
+            sender.send(command)
 
     def status(self) -> list[BrokerStatus]:
         with self._lock:
@@ -99,6 +103,18 @@ class Dispatcher:
                 )
                 for url, names in sorted(self._gateways.items())
             ]
+
+    def _by_broker(self, urls: Mapping[str, str]) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = defaultdict(dict)
+        for gateway, url in urls.items():
+            try:
+                found[url][gateway] = results_topic(gateway)
+            except ConfigurationError as error:
+                # Stored by a master that took such an id: it must not keep the others from being followed.
+                if gateway not in self._passed_over:
+                    self._log.error("no commands for a gateway", gateway=gateway, problem=error.message)
+                    self._passed_over.add(gateway)
+        return {url: topics for url, topics in found.items() if topics}
 
     def close(self) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 from brokers.backoff import Backoff
 from brokers.connect import connect
 from brokers.contract import Delivery, QueueReader
-from brokers.errors import BrokerError, BrokerRefused
+from brokers.errors import BrokerRefused
 from brokers.subscription import subscribe
 from master.clock import Clock
 from master.store import commands
@@ -41,7 +42,8 @@ class Follower:
         self._changed = threading.Event()
         self._closing = threading.Event()
         self._reader: QueueReader | None = None
-        self._backoff = Backoff(first=0.2, longest=15.0)
+        # Not long: it may be one topic that fails, and the others wait meanwhile.
+        self._backoff = Backoff(first=0.2, longest=3.0)
         self._log = logger("follower", broker=url)
         #: Why the broker could not be read the last time; empty when it could.
         self.trouble = ""
@@ -76,10 +78,10 @@ class Follower:
             try:
                 self._read(topics)
             except BrokerRefused as error:
-                # A stored position may belong to a log that was replaced: reading again from the beginning harms nothing.
-                self._positions.clear()
+                with contextlib.suppress(Exception):
+                    self._begin_anew(topics)
                 self._trouble(error)
-            except (BrokerError, IoTCloudError) as error:
+            except IoTCloudError as error:
                 self._trouble(error)
             except Exception as error:  # noqa: BLE001 - the thread must live as long as the process
                 self._log.exception("results could not be followed")
@@ -99,6 +101,23 @@ class Follower:
         finally:
             self._reader = None
             reader.close()
+
+    def _begin_anew(self, topics: Sequence[str]) -> None:
+        """Forget the positions that lie beyond the end of their log: it was replaced. Reading it from its beginning is safe.
+
+        What else is refused, a topic one may not read, say, tells nothing about positions. Raises `BrokerError`.
+        """
+        broker = connect(self._url)
+        stored = self._positions.stored(set(topics)) if broker.capabilities.log else {}
+        if not stored:
+            return
+        with contextlib.closing(broker.log_reader()) as reader:
+            for (topic, partition), position in stored.items():
+                with contextlib.suppress(BrokerRefused):
+                    end = reader.end_offset(topic, partition)
+                    if position > end:
+                        self._log.warning("a log was replaced", topic=topic, partition=partition, position=position, end=end)
+                        self._positions.forget([(topic, partition)])
 
     def _store(self, deliveries: Sequence[Delivery]) -> None:
         states: list[CommandState] = []

@@ -13,7 +13,7 @@ from litestar.status_codes import HTTP_202_ACCEPTED
 
 from master import views
 from master.errors import NotFound
-from master.rest.parameters import Actor, After, Chosen, InState, Limit, Name, Number, Serving
+from master.rest.parameters import Actor, After, Chosen, InState, Limit, Name, Number, Serving, chosen_by
 from master.services import Services
 from master.store import commands as stored
 from master.store.pages import DEFAULT_LIMIT
@@ -49,6 +49,7 @@ async def send_addressed(services: Serving, data: JSONBody[AddressedRequest], ac
 def commands(
     services: Serving, chosen: Chosen, reached: InState = None, after: After = None, limit: Limit = DEFAULT_LIMIT
 ) -> Page[Command]:
+    chosen_by(chosen, "site", "gateway", "device", "label")
     with services.database.read() as connection:
         return stored.commands(connection, chosen, state=reached, after=after, limit=limit)
 

@@ -11,7 +11,7 @@ from litestar import delete, get
 from litestar.params import FromQuery, QueryParameter
 
 from master.errors import Ambiguous, Invalid, NotFound
-from master.rest.parameters import Actor, After, Chosen, InState, Limit, Name, Serving
+from master.rest.parameters import Actor, After, Chosen, InState, Limit, Name, Serving, chosen_by
 from master.selection import Selection
 from master.services import Services
 from master.store import devices as stored_devices
@@ -37,6 +37,7 @@ def sites(services: Serving) -> list[Site]:
 def gateways(
     services: Serving, chosen: Chosen, reached: InState = None, after: After = None, limit: Limit = DEFAULT_LIMIT
 ) -> Page[Gateway]:
+    chosen_by(chosen, "site", "gateway", "label")
     with services.database.read() as connection:
         return fleet.gateways(connection, chosen, state=reached, after=after, limit=limit)
 
@@ -80,12 +81,14 @@ async def listing(services: Serving, name: Name, timeout: Timeout = _ANSWER_WITH
 
 @get("/applications", sync_to_thread=True, summary="Applications, with the commands they take")
 def applications(services: Serving, chosen: Chosen, after: After = None, limit: Limit = DEFAULT_LIMIT) -> Page[Application]:
+    chosen_by(chosen, "site", "gateway", "application", "label")
     with services.database.read() as connection:
         return fleet.applications(connection, chosen, after=after, limit=limit)
 
 
 @get("/devices", sync_to_thread=True, summary="Devices, with their channels; `channel` chooses those seen on it")
 def devices(services: Serving, chosen: Chosen, after: After = None, limit: Limit = DEFAULT_LIMIT) -> Page[Device]:
+    chosen_by(chosen, "site", "gateway", "application", "device", "channel", "label")
     with services.database.read() as connection:
         return stored_devices.devices(connection, chosen, after=after, limit=limit)
 

@@ -64,7 +64,7 @@ def status(services: Serving) -> Status:
     )
 
 
-@get("/audit", sync_to_thread=True, summary="Every write, in order, after a number")
+@get("/audit", sync_to_thread=True, summary="The audit log, in order, after a number: who changed what (commands have steps)")
 def audit(
     services: Serving, after: Number = 0, limit: Limit = DEFAULT_LIMIT, subject: FromQuery[str | None] = None
 ) -> list[stored.Entry]:

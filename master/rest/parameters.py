@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from litestar.di import NamedDependency
 from litestar.params import FromPath, QueryParameter
 from litestar.types import Scope
 
+from master.errors import Invalid
 from master.selection import Selection, parse_label
 from master.services import Services
 from master.store.pages import MAX_LIMIT
@@ -17,6 +18,8 @@ Chosen = NamedDependency[Selection]
 #: Who asks, as the audit log names it.
 Actor = NamedDependency[str]
 Name = FromPath[str]
+
+_FILTERS: Final = ("site", "gateway", "application", "device", "channel", "topic", "label")
 
 Many = list[str] | None
 After = Annotated[str | None, QueryParameter(description="Continue a list after this: the `next` of the part before.")]
@@ -44,6 +47,14 @@ def chosen(  # noqa: PLR0917 - Litestar passes them by name
         topic=tuple(topic or ()),
         label=tuple(map(parse_label, label or ())),
     )
+
+
+def chosen_by(chosen: Selection, *names: str) -> Selection:
+    """``chosen``. Raises `Invalid` when it chooses by anything but ``names``: what is asked for must not be passed over."""
+    others = [name for name in _FILTERS if getattr(chosen, name) and name not in names]
+    if others:
+        raise Invalid(f"these are not chosen by {', '.join(others)}", remedy="choose by " + ", ".join(names))
+    return chosen
 
 
 def actor(scope: Scope) -> str:

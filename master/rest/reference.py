@@ -9,6 +9,8 @@ from typing import Any
 from litestar import Request
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 
+from master.rest.description import described
+
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff }
 code, pre { font: 13px/1.4 ui-monospace, monospace } pre { background: #f4f4f4; padding: .6rem; overflow: auto }
@@ -22,14 +24,15 @@ class ReferencePage(OpenAPIRenderPlugin):
     """Renders the OpenAPI document as HTML without scripts."""
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        info = openapi_schema["info"]
+        document = described(openapi_schema)
+        info = document["info"]
         parts = [
             f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(info['title'])}</title><style>{_STYLE}</style>",
             f"<h1>{escape(info['title'])} {escape(info['version'])}</h1><p>{escape(info.get('description', ''))}</p>",
             f"<p><a href='{escape(self.get_openapi_json_route(request))}'>OpenAPI document</a></p>",
-            *(part for path, item in openapi_schema["paths"].items() for part in _path(path, item)),
+            *(part for path, item in document["paths"].items() for part in _path(path, item)),
             "<h1>Types</h1>",
-            *_types(openapi_schema.get("components", {}).get("schemas", {})),
+            *_types(document["components"]["schemas"]),
         ]
         return "".join(parts).encode()
 

@@ -12,7 +12,7 @@ from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 
 from master.errors import Busy, Invalid
-from master.rest.parameters import Chosen, Many, Serving
+from master.rest.parameters import Chosen, Many, Serving, chosen_by
 from master.selection import Selection
 from master.store import changes
 
@@ -35,10 +35,11 @@ async def watch(
     """Events `change`, whose data is the change and whose id is its number.
 
     The first event is `ready` (its number is the last change that happened before: what is listed after it misses
-    nothing), or `reset` when changes after the number given are no longer kept: list again, then go on.
+    nothing), or `reset` when changes after the number given are no longer kept: list again, then go on. `reset` comes later
+    too, to a client that reads so slowly that changes are given up before it was told them. A command has neither
+    application nor channel to be chosen by.
     """
-    if chosen.label or chosen.topic:
-        raise Invalid("changes are not chosen by label or topic", remedy="choose by site, gateway, application, device, channel")
+    chosen_by(chosen, "site", "gateway", "application", "device", "channel")
     if last_event_id is not None and not (last_event_id.isascii() and last_event_id.isdigit()):
         raise Invalid(f"Last-Event-ID {last_event_id!r} is not a number", remedy="give the id of the last event you have seen")
     if services.hub.watchers >= MAX_WATCHERS:
@@ -58,7 +59,11 @@ async def _events(services: Serving, chosen: Selection, kinds: list[str], begin:
         yield _event("reset" if lost else "ready", number, msgspec.json.encode({"number": number}))
         while not services.hub.closing:
             ticket = services.hub.ticket()
-            found, seen = await anyio.to_thread.run_sync(_after, services, number, chosen, kinds)
+            found, seen, lost = await anyio.to_thread.run_sync(_after, services, number, chosen, kinds)
+            if lost:
+                number = seen
+                yield _event("reset", number, msgspec.json.encode({"number": number}))
+                continue
             for change in found:
                 yield _event("change", change.number, msgspec.json.encode(change))
             if seen > number:
@@ -75,9 +80,13 @@ def _bounds(services: Serving) -> tuple[int, int]:
         return changes.bounds(connection)
 
 
-def _after(services: Serving, number: int, chosen: Selection, kinds: list[str]) -> tuple[list[changes.Change], int]:
+def _after(services: Serving, number: int, chosen: Selection, kinds: list[str]) -> tuple[list[changes.Change], int, bool]:
+    """As `changes.after`, and whether changes after ``number`` have been given up meanwhile: then those left are not told."""
     with services.database.read() as connection:
-        return changes.after(connection, number, chosen, kinds, limit=_BATCH)
+        found, seen = changes.after(connection, number, chosen, kinds, limit=_BATCH)
+        # Looked at last: what is given up between the two looks is missed by none.
+        first, last = changes.bounds(connection)
+    return ([], last, True) if first - 1 > number else (found, seen, False)
 
 
 def _event(name: str, number: int, data: bytes) -> bytes:

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from master import views
 from master.selection import Selection
 from master.store import changes
 from master.store import tables as t
-from master.store.conditions import wanted
+from master.store.conditions import chosen_gateways, wanted
 from master.store.database import insert
 from master.store.pages import DEFAULT_LIMIT, page
 from schemas.command import Command, CommandState
@@ -76,7 +76,9 @@ def reach(connection: Connection, ids: Sequence[str], state: str, detail: str, *
 def record(connection: Connection, states: Sequence[CommandState], *, time: int) -> None:
     """Record steps told by gateways, also of commands that were issued by others."""
     for state in states:
-        _record(connection, _Step(**asdict(state)), time)
+        # PostgreSQL takes no NUL in a text, and one bad step must not hold up those after it for ever.
+        told = {name: value.replace("\0", "\N{REPLACEMENT CHARACTER}") for name, value in asdict(state).items() if name != "time"}
+        _record(connection, _Step(**told, time=state.time), time)
 
 
 def get(connection: Connection, id: str) -> views.Command | None:  # noqa: A002
@@ -90,6 +92,8 @@ def commands(
     """In the order in which they became known."""
     table = t.commands
     query = select(table).where(*wanted(table.c.gateway, chosen.gateway), *wanted(table.c.device, chosen.device))
+    if chosen.site or chosen.label:
+        query = query.where(table.c.gateway.in_(select(t.gateways.c.gateway).where(*chosen_gateways(chosen))))
     if state is not None:
         query = query.where(table.c.state == state)
     return page(connection, query, [table.c.number], lambda rows: [_view(row) for row in rows], after=after, limit=limit)
@@ -116,6 +120,35 @@ def unsent(connection: Connection) -> list[Command]:
     ]
 
 
+def trim(connection: Connection, *, before: int, now: int, limit: int) -> int:
+    """Give up ``limit`` commands at most that have ended and of which nothing was recorded since ``before``; how many it were.
+
+    Times are µs since 1970, UTC, of the master's clock. Watchers are not told.
+    """
+    states = t.command_states
+    recent = select(states.c.number).where(states.c.recorded_time.between(before, now)).order_by(states.c.number).limit(1)
+    # Rows are in the order in which they were recorded: this looks at old ones alone, however many there are.
+    first = connection.execute(recent).scalar_one_or_none()
+    if first is None:
+        first = (connection.execute(select(func.max(states.c.number))).scalar_one() or 0) + 1
+    later = states.alias()
+    ended = (
+        select(states.c.id)
+        .join(t.commands, t.commands.c.id == states.c.id)
+        .where(
+            states.c.number < first,
+            t.commands.c.state.in_(views.FINAL),
+            ~select(later.c.id).where(later.c.id == states.c.id, later.c.number >= first).exists(),
+        )
+        .distinct()
+        .limit(limit)
+    )
+    ids = connection.execute(ended).scalars().all()
+    connection.execute(delete(states).where(states.c.id.in_(ids)))
+    connection.execute(delete(t.commands).where(t.commands.c.id.in_(ids)))
+    return len(ids)
+
+
 def _record(connection: Connection, state: _Step, now: int) -> None:
     known = connection.execute(select(t.commands.c.state).where(t.commands.c.id == state.id)).scalar_one_or_none()
     if not _append(connection, state, now):
@@ -138,7 +171,10 @@ def _append(connection: Connection, state: _Step, now: int) -> bool:
 def _journal(connection: Connection, id: str, action: changes.Action, time: int) -> None:  # noqa: A002
     shown = get(connection, id)
     if shown is not None:
-        changes.append(connection, "command", action, shown, time=time, gateway=shown.gateway, device=shown.device)
+        site = connection.execute(select(t.gateways.c.site).where(t.gateways.c.gateway == shown.gateway)).scalar_one_or_none()
+        changes.append(
+            connection, "command", action, shown, time=time, site=site or "", gateway=shown.gateway, device=shown.device
+        )
 
 
 def _view(row: Any) -> views.Command:

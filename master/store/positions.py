@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from sqlalchemy import delete, select
 
@@ -31,7 +31,16 @@ class StoredPositions:
         with self._database.write() as connection:
             upsert(connection, positions, rows)
 
-    def clear(self) -> None:
-        """Begin anew: the broker is not the one whose offsets these were."""
+    def stored(self, topics: Collection[str]) -> dict[Place, int]:
+        """All that are stored of ``topics``."""
+        query = select(positions).where(positions.c.broker == self._broker)
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+        return {(row.topic, row.partition): row.next_offset for row in rows if row.topic in topics}
+
+    def forget(self, places: Iterable[Place]) -> None:
+        """Begin these anew: the log is not the one whose offsets these were."""
         with self._database.write() as connection:
-            connection.execute(delete(positions).where(positions.c.broker == self._broker))
+            for topic, partition in places:
+                place = (positions.c.broker == self._broker, positions.c.topic == topic, positions.c.partition == partition)
+                connection.execute(delete(positions).where(*place))

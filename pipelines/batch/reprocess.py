@@ -27,6 +27,7 @@ from pipelines.batch.inputs import COUNTED, EventHours, InputSettings, JournalPa
 from pipelines.batch.notes import Counted
 from pipelines.batch.options import batch_parser, parse, text_of, time_of
 from pipelines.batch.running import BatchJob, batch_job
+from pipelines.batch.working import whole
 from pipelines.config import PipelineConfig, load_config, load_schemas
 from pipelines.session import close_session, open_session
 from pipelines.sinks import Write, check_sinks, close_sinks, one_dead_letter, one_gap
@@ -76,15 +77,15 @@ class Reprocess:
             fired.append(admitted | "EventRules" >> EventRules(self.rules, shards=self.shards))
         if self.windows:
             aggregated = admitted | "Aggregate" >> AggregateInWindows(self.windows, shards=self.shards, bounded=True)
-            whole = {
+            aggregates = {
                 table: aggregated[kind] | f"Whole_{kind}" >> beam.ParDo(_Whole(self.inputs.choice, self.windows))
                 for kind, table in _TABLES.items()
                 if kind in aggregated
             }
-            for table, rows in whole.items():
+            for table, rows in aggregates.items():
                 _ = rows | f"Write_{table}" >> self._write(table)
             if any(rule.window is not None for rule in self.rules):
-                both = tuple(whole.values()) | "WindowRows" >> beam.Flatten()
+                both = tuple(aggregates.values()) | "WindowRows" >> beam.Flatten()
                 fired.append(both | "WindowRules" >> WindowRules(self.rules, shards=self.shards))
         for number, collection in enumerate(fired):
             _ = collection | f"Fired{number}" >> beam.ParDo(_LeaveFired(self.inputs))
@@ -171,13 +172,7 @@ def _plan(kind: str, inputs: InputSettings, config: PipelineConfig, sinks: tuple
 def _partitions(url: str, schemas: Sequence[EventSchema], chosen: Choice) -> tuple[Covered, ...]:
     journal = open_journal(url, Schemas(schemas))
     try:
-        found = []
-        for topic, partition in journal.partitions():
-            end = journal.next_offset(topic, partition)
-            first = next((extent.first for extent in journal.extents(topic, partition)), None)
-            if chosen.topic(topic) and end is not None and first is not None:
-                found.append(Covered(topic, partition, first, end))
-        return tuple(found)
+        return tuple(kept for kept in whole(journal) if chosen.topic(kept.topic))
     finally:
         journal.close()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
 from schemas.registry import EventSchema
 from storage.contract import Journal
 from storage.events.manifest import Covered, Progress, by_partition
@@ -38,10 +40,19 @@ def new_ranges(journal: Journal, schemas: Sequence[EventSchema], begun: Progress
             key = (place.topic, place.partition)
             positions[key] = min(positions.get(key, place.first), place.first)
     found = []
+    for kept in whole(journal):
+        start = max(kept.first, positions.get((kept.topic, kept.partition), kept.first))
+        if start < kept.next:
+            found.append(replace(kept, first=start))
+    return found
+
+
+def whole(journal: Journal) -> list[Covered]:
+    """All that a journal holds now, by partition."""
+    found = []
     for topic, partition in journal.partitions():
         end = journal.next_offset(topic, partition)
-        first = next((extent.first for extent in journal.extents(topic, partition)), 0)
-        start = max(first, positions.get((topic, partition), first))
-        if end is not None and start < end:
-            found.append(Covered(topic, partition, start, end))
+        first = next((extent.first for extent in journal.extents(topic, partition)), None)
+        if first is not None and end is not None:
+            found.append(Covered(topic, partition, first, end))
     return found

@@ -13,11 +13,12 @@ from typing import Final
 
 from brokers.url import split_topics
 from pipelines.batch.progress import BatchProgress
+from pipelines.batch.working import whole
 from pipelines.prove.gateways import of_master, of_place
 from pipelines.prove.ledger import Row, rows_of
 from pipelines.prove.reading import Shelf
 from pipelines.prove.report import Report, print_json, print_table
-from pipelines.prove.sources import covered, read_archive, read_brokers
+from pipelines.prove.sources import read_archive, read_brokers
 from schemas.errors import ConfigurationError, IoTCloudError
 from schemas.ledger import GatewayLedger, TopicLedger
 from schemas.registry import Schemas
@@ -63,7 +64,7 @@ def prove(options: argparse.Namespace) -> Report:
     shelf = Shelf(schemas)
     journal = open_journal(options.archive if _SCHEME.match(options.archive) else f"files:{options.archive}", schemas)
     try:
-        found = covered(journal, options.topic)
+        found = [kept for kept in whole(journal) if not options.topic or kept.topic in options.topic]
         with _progress(sum(piece.next - piece.first for piece in found), shown=options.progress) as progress:
             problems = read_archive(journal, found, shelf, progress)
             problems += read_brokers(sources, options.state, found, shelf, progress)

@@ -21,17 +21,6 @@ _READ_RECORDS: Final = 10_000
 _READ_BYTES: Final = 2_000_000
 
 
-def covered(journal: Journal, topics: Sequence[str]) -> list[Covered]:
-    """All that a journal holds now of ``topics``, or of all."""
-    found = []
-    for topic, partition in journal.partitions():
-        end = journal.next_offset(topic, partition)
-        if end is not None and (not topics or topic in topics):
-            first = next((extent.first for extent in journal.extents(topic, partition)), 0)
-            found.append(Covered(topic, partition, first, end))
-    return found
-
-
 def read_archive(journal: Journal, found: Sequence[Covered], shelf: Shelf, progress: BatchProgress) -> list[str]:
     """Read partitions whole. Returns what could not be read; the events in it are missing then."""
     problems: list[str] = []

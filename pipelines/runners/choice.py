@@ -29,8 +29,6 @@ class Runner:
 
     options: PipelineOptions
     process: subprocess.Popen[bytes] | None
-    #: Whether its workers live in this process, so that stop signals and counts are shared.
-    shared: bool
 
 
 def check_streaming(name: str) -> None:
@@ -50,7 +48,7 @@ def check_streaming(name: str) -> None:
 def ready_runner(name: str, beam_arguments: Sequence[str], *, prism_location: str | None) -> Iterator[Runner]:
     """Start what the runner needs. Raises `ConfigurationError` or `PrismFailed`."""
     if name != "PrismRunner":
-        yield Runner(PipelineOptions([f"--runner={name}", "--streaming", *beam_arguments]), None, shared=False)
+        yield Runner(PipelineOptions([f"--runner={name}", "--streaming", *beam_arguments]), None)
         return
     with running_prism(find_prism(prism_location)) as (endpoint, process):
         arguments = [
@@ -61,4 +59,4 @@ def ready_runner(name: str, beam_arguments: Sequence[str], *, prism_location: st
             *(f"--experiments={name}" for name in EXPERIMENTS),
             *beam_arguments,
         ]
-        yield Runner(PipelineOptions(arguments), process, shared=True)
+        yield Runner(PipelineOptions(arguments), process)

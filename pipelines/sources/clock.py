@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -47,6 +47,7 @@ class PartitionClocks:
 
     def __init__(self, monotonic: Callable[[], int] = lambda: time.monotonic_ns() // 1_000) -> None:
         self._clocks: dict[PartitionKey, PartitionClock] = {}
+        self._awaited: set[Hashable] = set()
         self._lock = threading.Lock()
         self._monotonic = monotonic
 
@@ -54,6 +55,17 @@ class PartitionClocks:
         """Make a partition known before it is read. ``watermark`` is where it begins."""
         with self._lock:
             self._clocks.setdefault(key, PartitionClock(watermark, has_records=has_records, unsettled=has_records))
+
+    def expect(self, sources: Iterable[Hashable]) -> None:
+        """Sources whose partitions are still to be found: until `met` says so of all, no watermark follows from the others."""
+        with self._lock:
+            self._awaited.update(sources)
+
+    def met(self, source: Hashable) -> None:
+        """The partitions that ``source`` has were all made known."""
+        if source in self._awaited:
+            with self._lock:
+                self._awaited.discard(source)
 
     def begin(self, key: PartitionKey) -> int:
         """Records are about to be sent on. Returns the partition's watermark, which nothing in them is to be stamped before."""
@@ -107,7 +119,7 @@ class PartitionClocks:
             self._clocks[key].finished = True
 
     def least(self) -> int:
-        """The least watermark of the partitions that know the time; `BEFORE_ALL` when none does."""
+        """The least watermark of the partitions that know the time; `BEFORE_ALL` when none does, or some are still expected."""
         with self._lock:
             return self._least(BEFORE_ALL)
 
@@ -125,6 +137,8 @@ class PartitionClocks:
             return {key: replace(clock) for key, clock in self._clocks.items()}
 
     def _least(self, otherwise: int) -> int:
+        if self._awaited:
+            return otherwise
         leading = [clock.watermark for clock in self._clocks.values() if not clock.follows and not clock.finished]
         return min(leading, default=otherwise)
 

@@ -74,14 +74,14 @@ class FindPartitions(beam.DoFn, RestrictionProvider):
         ending = self._settings.until_end or session.closing.is_set()
         if turn % (_LOOK // _TELL) == 0 or ending:
             try:
-                found = find(session, element, self._settings, watermark)
+                for partition in find(session, element, self._settings, watermark):
+                    yield TimestampedValue(partition, Timestamp(micros=watermark))
             except BrokerUnavailable as error:
                 # At the end of a bounded read nobody would look again: what is there must be found.
                 tracker.defer_remainder(Duration(micros=round(session.away(element.url, error) * 1e6)))
                 return
             session.reached(element.url)
-            for partition in found:
-                yield TimestampedValue(partition, Timestamp(micros=watermark))
+            session.clocks.met(element)
         if ending:
             tracker.try_claim(ENDLESS - 1)
             estimator.set_watermark(MAX_TIMESTAMP)
@@ -91,9 +91,10 @@ class FindPartitions(beam.DoFn, RestrictionProvider):
         tracker.defer_remainder(Duration(micros=pause))
 
 
-def find(session: Session, source: Source, settings: ReadSettings, watermark: int) -> list[Partition]:
-    """Partitions of ``source`` that the session did not know, made known to it. Raises `BrokerError`."""
-    found: list[Partition] = []
+def find(session: Session, source: Source, settings: ReadSettings, watermark: int) -> Iterator[Partition]:
+    """Partitions of ``source`` that the session did not know, each made known to it and given out at once: a broker that goes
+    away meanwhile takes none back. Raises `BrokerError`.
+    """
     for topic in source.topics:
         with session.reader(source.url, topic, -1, base=source.base) as reader:
             for partition in reader.partitions(topic):
@@ -104,8 +105,7 @@ def find(session: Session, source: Source, settings: ReadSettings, watermark: in
                 start = settings.starts.get(key, first)
                 stop = max(start, end) if settings.until_end else ENDLESS
                 session.clocks.add(key, watermark=settings.beginning(key, watermark), has_records=first < end)
-                found.append(Partition(source.url, topic, partition, start, stop, source.base))
-    return found
+                yield Partition(source.url, topic, partition, start, stop, source.base)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from brokers import LogReader, Record
+from pipelines.whole_file import write_whole
 
 #: Between the bases of two brokers: more partitions than a topic has.
 SPAN: Final = 1_000_000
@@ -81,7 +82,4 @@ class Origins:
         """Keep what is known. Nothing to do without a directory."""
         if self._file is None:
             return
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._file.with_name(self._file.name + ".partial")
-        partial.write_bytes(msgspec.json.encode(self._topics))
-        partial.replace(self._file)
+        write_whole(self._file, msgspec.json.encode(self._topics))

@@ -11,6 +11,7 @@ import msgspec
 
 from master.client import Client, MasterUnavailable
 from pipelines.sources.discovery import Source
+from pipelines.whole_file import write_whole
 from schemas.errors import ConfigurationError
 from schemas.registry import EventSchema, event_schema
 from telemetry.logs import logger
@@ -55,7 +56,7 @@ def select(
             remedy="start the gateway first, or look at GET /api/v1/channels of the master",
         )
     if memory is not None:
-        _remember(memory, found)
+        write_whole(memory, msgspec.json.encode(found))
     sources = tuple(Source(broker, topics) for broker, topics in found.topics.items())
     return sources, tuple(event_schema(json.loads(text), origin=f"the master at {url}") for text in found.schemas)
 
@@ -79,10 +80,3 @@ def _remembered(memory: Path | None) -> Remembered | None:
         return msgspec.json.decode(memory.read_bytes(), type=Remembered)
     except (OSError, msgspec.DecodeError):
         return None
-
-
-def _remember(memory: Path, found: Remembered) -> None:
-    memory.parent.mkdir(parents=True, exist_ok=True)
-    partial = memory.with_name(memory.name + ".partial")
-    partial.write_bytes(msgspec.json.encode(found))
-    partial.replace(memory)

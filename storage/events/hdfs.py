@@ -74,10 +74,15 @@ class HdfsFiles:
             self._move(self._system.put(self._place, cast("BinaryIO", file)), path)
 
     def list(self, path: str) -> list[str]:
-        names = self._system.names(path)
-        if not names and (aside := self._newest(path)):
-            # Put in its place since it was looked for there, it may not lie aside any more.
-            names = self._system.names(aside) or self._system.names(path)
+        for _ in range(_MOST_ROUNDS):
+            if names := self._system.names(path):
+                break
+            # One answer tells of its place and of what was moved aside; it may have been put in its place since the first look.
+            beside = self._system.names(posixpath.dirname(path))
+            if (aside := _newest(path, beside)) and (names := self._system.names(aside)):
+                break
+            if aside is None and posixpath.basename(path) not in beside:
+                break
         return sorted({match[1] if (match := _ASIDE.fullmatch(name)) else name for name in names})
 
     def replace(self, path: str, data: bytes) -> None:
@@ -205,7 +210,7 @@ class HdfsFiles:
             try:
                 return self._system.fetch(path, file)
             except FileNotFoundError:
-                aside = self._newest(folder)
+                aside = _newest(folder, self._system.names(posixpath.dirname(folder)))
             if aside is None:
                 break
             with suppress(FileNotFoundError):
@@ -213,14 +218,19 @@ class HdfsFiles:
         # It may have been put in its place since the first look.
         return self._system.fetch(path, file)
 
-    def _newest(self, folder: str) -> str | None:
-        return next(iter(reversed(self._asides(folder))), None)
-
     def _asides(self, target: str) -> Sequence[str]:
-        """Where directories were moved that were at ``target``, the oldest first."""
-        folder, name = posixpath.split(target)
-        found = ((_ASIDE.fullmatch(one), one) for one in self._system.names(folder))
-        return [f"{folder}/{one}" for match, one in found if match and match[1] == name]
+        return _asides(target, self._system.names(posixpath.dirname(target)))
+
+
+def _asides(target: str, names: Sequence[str]) -> Sequence[str]:
+    """Where directories were moved that were at ``target``, the oldest first; ``names`` are those beside it."""
+    folder, name = posixpath.split(target)
+    found = ((_ASIDE.fullmatch(one), one) for one in names)
+    return [f"{folder}/{one}" for match, one in found if match and match[1] == name]
+
+
+def _newest(target: str, names: Sequence[str]) -> str | None:
+    return next(iter(reversed(_asides(target, names))), None)
 
 
 @lru_cache(maxsize=8)

@@ -24,7 +24,6 @@ from schemas.registry import Schemas, shipped_text
 from schemas.varint import decode_long
 from transforms import bulk
 
-_SHORTEST: Final = PREFIX_BYTES + 2
 _PLACES_PER_CALL: Final = 4_096
 
 
@@ -111,8 +110,8 @@ class FrameSorter:
 
 
 def _take_sound(plan: bulk.Plan, kind: Kind, values: Sequence[bytes], places: list[int]) -> list[int]:
-    long_enough = [place for place in places if len(values[place]) >= _SHORTEST]
-    odd = [place for place in places if len(values[place]) < _SHORTEST] if len(long_enough) < len(places) else []
+    long_enough = [place for place in places if len(values[place]) >= bulk.SHORTEST]
+    odd = [place for place in places if len(values[place]) < bulk.SHORTEST] if len(long_enough) < len(places) else []
     chosen = [values[place] for place in long_enough]
     lengths = np.fromiter(map(len, chosen), np.int64, len(chosen))
     ends = np.cumsum(lengths)
@@ -126,11 +125,11 @@ def _take_sound(plan: bulk.Plan, kind: Kind, values: Sequence[bytes], places: li
         chosen = [chosen[number] for number in plain.tolist()]
     _, members, left = bulk.decode(plan, chosen, counts[plain], lengths[plain])
     odd += [long_enough[plain[number]] for number in left]
-    for number in np.concatenate(members).tolist() if members else []:
-        place, count = long_enough[plain[number]], int(counts[plain[number]])
-        # One array block: prefix, the count in one to three bytes, the items, and the array's end.
-        head = PREFIX_BYTES + (1 if count < 64 else 2 if count < 8192 else 3)
-        kind.take(place, count, values[place][head:-1])
+    # One array block: prefix, count, the items, and the array's end.
+    heads = np.full(len(counts), PREFIX_BYTES) + bulk.varint_bytes(counts * 2)
+    for number in plain[np.concatenate(members)].tolist() if members else []:
+        place = long_enough[number]
+        kind.take(place, int(counts[number]), values[place][heads[number] : -1])
     return odd
 
 

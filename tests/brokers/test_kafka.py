@@ -228,7 +228,9 @@ def test_a_password_with_and_without_tls(
     server: KafkaServer, topic: str, mechanism: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    for number, url in enumerate((server.sasl_url(mechanism=mechanism), server.sasl_tls_url(mechanism=mechanism))):
+    for number, url in enumerate(
+        (server.sasl_url(mechanism=mechanism, plain_without_tls="true"), server.sasl_tls_url(mechanism=mechanism))
+    ):
         broker = connect(url)
         assert PASSWORD not in broker.url + repr(broker)
         with closing(broker.publisher()) as publisher, closing(broker.log_reader()) as reader:

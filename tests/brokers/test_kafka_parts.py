@@ -19,8 +19,8 @@ from brokers.kafka.encryption import Encryption
 from brokers.kafka.identity import Identity
 from brokers.kafka.lane import Lane
 from brokers.kafka.options import KafkaOptions
-from brokers.kafka.publisher import partition_of
 from brokers.kafka.shelf import Shelf
+from brokers.partitioning import partition_of
 from gateway_agent.config import load_config
 from schemas.errors import ConfigurationError
 from tests.brokers.kit import ROOT
@@ -189,6 +189,20 @@ def test_a_missing_library_is_named_with_its_pip_install(module: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert module in done.stdout
     assert "pip install 'iotcloud[kafka]'" in done.stdout
+
+
+def test_a_password_does_not_go_in_the_open_unless_that_is_asked_for() -> None:
+    with pytest.raises(ConfigurationError, match="mechanism=plain shows the password") as caught:
+        connect("kafka://gw-1:hunter2@host?mechanism=plain")
+    assert "kafkas://" in caught.value.remedy
+    assert "hunter2" not in str(caught.value) + caught.value.remedy
+    for url in (
+        "kafka://gw-1:x@host?mechanism=plain&plain_without_tls=true",
+        "kafkas://gw-1:x@host?mechanism=plain",
+        "kafka://gw-1:x@host",
+        "kafka://host?mechanism=plain",
+    ):
+        connect(url)
 
 
 def test_the_sample_is_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:

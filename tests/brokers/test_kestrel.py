@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import ClassVar
 
@@ -73,6 +73,24 @@ def say(server: KestrelServer, request: bytes) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
         client.sendall(request)
         assert client.recv(100) == b"END\r\n"
+
+
+def puts(server: KestrelServer) -> int:
+    """How many messages the server was asked to store."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client, client.makefile("rb") as lines:
+        client.sendall(b"stats\r\n")
+        return int(next(line.split()[2] for line in lines if line.startswith(b"STAT cmd_set ")))
+
+
+@contextmanager
+def swallowing() -> Iterator[int]:
+    """The port of a server that answers no attempt to connect: others wait already, as many as may."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as opened:
+        for _ in range(4):
+            client = opened.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
 
 
 class TestReading:
@@ -234,6 +252,24 @@ class TestPublishing:
             assert caught.value.unacknowledged == (1, 3)
             publisher.publish(sent[3:4])
 
+    def test_nothing_overtakes_what_was_not_stored_and_other_topics_go_on(self, start: Start) -> None:
+        """Guarantee: a full queue holds up no other, and while it is full, nothing comes before what it turned down."""
+        server = start("--max-items", "3", fanout_only=False)
+        others = [Message(f"site.app.other-{number}", "key", b"other") for number in range(4)]
+        broker = connect(server.url())
+        with closing(broker.publisher()) as publisher, pytest.raises(PublishError):
+            publisher.publish(messages(*range(5)))
+        before = puts(server)
+        # A new publisher, as a gateway makes one after every failure.
+        with closing(broker.publisher()) as publisher:
+            with pytest.raises(PublishError, match="did not store") as caught:
+                publisher.publish([*messages(3, 4), *others])
+            assert caught.value.unacknowledged == (0, 1)
+            assert puts(server) - before == 1 + len(others)
+            say(server, b"flush site:app:channel\r\n")
+            publisher.publish([*messages(3, 4), *others])
+            assert puts(server) - before == 1 + 2 + 2 * len(others)
+
     def test_a_server_that_takes_nothing_now_is_asked_again(self, start: Start) -> None:
         server = start()
         broker = connect(server.url())
@@ -312,6 +348,22 @@ class TestSeveralServers:
                 assert take_patiently(reader, 2) == values(1, 2)
                 publisher.publish(messages(3))
                 assert take_patiently(reader, 1) == values(3)
+
+    def test_one_that_swallows_packets_holds_up_only_its_own_keys(self, start: Start) -> None:
+        other = start("--max-open-reads", "1000")
+        with swallowing() as port:
+            # It comes first, and has the whole time of the call to connect.
+            broker = connect(f"kestrel://127.0.0.1:{port},127.0.0.1:{other.port}?open_reads=1000&answer_timeout=60s")
+            connect(other.url()).keep([TOPIC], group="tests")
+            sent = [Message(TOPIC, f"key-{number % 10}", b"%d" % number) for number in range(40)]
+            with following(broker, TOPIC) as reader, closing(broker.publisher()) as publisher:
+                with pytest.raises(PublishError, match=str(port)) as caught:
+                    publisher.publish(sent, timeout=1)
+                stored = [message.value for index, message in enumerate(sent) if index not in caught.value.unacknowledged]
+                assert 0 < len(stored) < 40
+                with ended_within(30):
+                    assert take_patiently(reader, len(stored)) == stored
+                    assert list(reader.poll(max_messages=1, timeout=0.1)) == []
 
     def test_one_that_is_away_holds_up_only_its_own_keys(self, pair: tuple[KestrelServer, KestrelServer], broker: Broker) -> None:
         broker.keep([TOPIC], group="tests")

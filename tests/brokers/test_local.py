@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from brokers import Message, connect
+from gateway_agent.config import load_config
+from tests.brokers.kit import ROOT
 from tests.brokers.log_contract import LogContract
+
+
+def test_the_sample_is_a_configuration() -> None:
+    (broker,) = load_config(ROOT / "brokers" / "local" / "sample.toml").brokers().values()
+    assert broker.url == "local:log?retention_bytes=10GB&retention_age=7d"
 
 
 class TestLocal(LogContract):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import random
 import shutil
 import sqlite3
@@ -9,15 +10,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from brokers import BrokerRefused, Message, PublishError
 from brokers.local.broker import LocalBroker, LocalOptions
-from brokers.local.layout import partition_of
+from brokers.partitioning import partition_of
 from settings import Bytes, Seconds
 from tests.brokers.kit import ROOT, Numbered, eventually, numbered, parse, publishing, read_all
 
@@ -66,12 +68,49 @@ def test_a_damaged_record_comes_with_an_empty_value_and_stops_nobody(tmp_path: P
     assert [record.value for record in records] == [b"value 0", b"value 1", b"", b"value 3", b"value 4"]
 
 
+def test_records_that_a_rescue_has_lost_are_passed_over(tmp_path: Path) -> None:
+    now = 0
+    options = LocalOptions(retention_bytes=Bytes(35))
+    broker = LocalBroker(tmp_path, clock=lambda: now)
+    for number in range(8):
+        now = 1_000 * number
+        publish(broker, b"value %d" % number)
+    with closing(sqlite3.connect(file_of(tmp_path), isolation_level=None)) as connection:
+        connection.execute('DELETE FROM records WHERE "offset" IN (0, 3, 4, 5)')
+    with closing(broker.log_reader()) as reader:
+        assert [record.offset for record in read_all(reader, TOPIC)[0]] == [1, 2, 6, 7]
+        assert [record.offset for record in reader.read(TOPIC, 0, 4, max_records=1, max_bytes=1)] == [6]
+        times = {time: reader.offset_for_time(TOPIC, 0, time) for time in (0, 1_000, 2_001, 4_000, 6_000, 6_001, 9_000)}
+        assert times == {0: 1, 1_000: 1, 2_001: 6, 4_000: 6, 6_000: 6, 6_001: 7, 9_000: 8}
+        # What is to be kept begins in the hole.
+        publish(LocalBroker(tmp_path, options, clock=lambda: now), b"value 8")
+        assert reader.begin_offset(TOPIC, 0) == 6
+        assert [record.offset for record in read_all(reader, TOPIC)[0]] == [6, 7, 8]
+
+
 def test_a_file_that_is_no_log_is_refused_by_name(tmp_path: Path) -> None:
     broker = LocalBroker(tmp_path)
     publish(broker, b"value")
     file_of(tmp_path).write_bytes(random.randbytes(8192))
     with pytest.raises(BrokerRefused, match=r"0\.sqlite is damaged"):
         values(broker)
+
+
+@pytest.mark.parametrize(
+    ("pragma", "problem"),
+    [("user_version=2", "has format 2, and this version of iotcloud knows"), ("application_id=7", "is no partition of a log")],
+)
+def test_a_file_of_another_format_is_refused_by_name(tmp_path: Path, pragma: str, problem: str) -> None:
+    broker = LocalBroker(tmp_path)
+    publish(broker, b"value")
+    with closing(sqlite3.connect(file_of(tmp_path))) as connection:
+        connection.execute(f"PRAGMA {pragma}")
+    with pytest.raises(BrokerRefused, match=r"0\.sqlite " + problem) as caught:
+        values(broker)
+    assert "version of iotcloud" in caught.value.remedy
+    with pytest.raises(PublishError, match=problem) as failed:
+        publish(broker, b"value")
+    assert failed.value.refused == ()
 
 
 def test_append_times_never_fall_when_the_clock_is_set_back(tmp_path: Path) -> None:
@@ -140,7 +179,7 @@ def test_disk_space_is_given_back_after_the_limit_is_lowered(tmp_path: Path) -> 
 
 def test_retention_by_age_lets_go_of_what_is_too_old_but_never_of_the_newest(tmp_path: Path) -> None:
     now = 1_000_000_000
-    broker = LocalBroker(tmp_path, LocalOptions(retention_age=Seconds(60)), clock=lambda: now)
+    broker = LocalBroker(tmp_path, LocalOptions(retention_age=Seconds(60)), clock=lambda: now, elapsed=lambda: now / 1e6)
     publish(broker, b"old", b"old too")
     now += 59_000_000
     publish(broker, b"young")
@@ -155,6 +194,36 @@ def test_retention_by_age_lets_go_of_what_is_too_old_but_never_of_the_newest(tmp
         assert (reader.begin_offset(TOPIC, 0), reader.end_offset(TOPIC, 0)) == (4, 5)
 
 
+def test_setting_the_clock_makes_nothing_too_old(tmp_path: Path) -> None:
+    """Guarantee: a machine that starts days behind and is then put right keeps what it has just written."""
+    day = 86_400_000_000
+    now, up = 100 * day, 10.0
+    broker = LocalBroker(tmp_path, LocalOptions(retention_age=Seconds(7 * 86_400)), clock=lambda: now, elapsed=lambda: up)
+    publish(broker, b"behind")
+    now, up = now + 10 * day, up + 1
+    publish(broker, b"right")
+    up += 6 * 86_400
+    now += 6 * day
+    publish(broker, b"later")
+    assert values(broker) == [b"behind", b"right", b"later"]
+    up += 86_400
+    now += day
+    publish(broker, b"a week after")
+    assert values(broker) == [b"right", b"later", b"a week after"]
+
+
+def test_append_times_ahead_of_the_clock_are_warned_of(tmp_path: Path) -> None:
+    now = 10_000_000_000
+    broker = LocalBroker(tmp_path, clock=lambda: now)
+    publish(broker, b"ahead")
+    now -= 3_600_000_000
+    with capture_logs() as logs, closing(broker.publisher()) as publisher:
+        for _ in range(3):
+            publisher.publish([Message(TOPIC, "key", b"value")])
+    ahead = [entry for entry in logs if "ahead" in entry["event"]]
+    assert [(entry["topic"], entry["seconds"]) for entry in ahead] == [(TOPIC, 3_600)]
+
+
 def test_a_process_that_holds_the_file_is_waited_for_until_the_deadline(tmp_path: Path) -> None:
     broker = LocalBroker(tmp_path)
     publish(broker, b"before")
@@ -165,9 +234,19 @@ def test_a_process_that_holds_the_file_is_waited_for_until_the_deadline(tmp_path
     assert values(broker) == [b"before", b"after"]
 
 
-def test_closing_ends_a_blocked_publish(tmp_path: Path) -> None:
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """The directory as a process would hold it that makes a topic and never ends."""
+    with (directory / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.mark.parametrize("hold", [lambda directory: held(file_of(directory)), locked], ids=["partition", "directory"])
+def test_closing_ends_a_blocked_publish(tmp_path: Path, hold: Callable[[Path], AbstractContextManager[None]]) -> None:
     broker = LocalBroker(tmp_path)
-    publish(broker, b"before")
+    if hold is not locked:
+        publish(broker, b"before")
     publisher = broker.publisher()
     failed = threading.Event()
 
@@ -177,7 +256,7 @@ def test_closing_ends_a_blocked_publish(tmp_path: Path) -> None:
         except PublishError:
             failed.set()
 
-    with held(file_of(tmp_path)):
+    with hold(tmp_path):
         thread = threading.Thread(target=blocked, daemon=True)
         thread.start()
         assert not failed.wait(0.2)
@@ -205,6 +284,7 @@ def test_a_log_removed_and_made_anew_is_noticed_by_all_who_had_it_open(tmp_path:
             reader.read(TOPIC, 0, 3, max_records=1, max_bytes=1)
 
 
+@pytest.mark.slow
 def test_more_topics_than_files_are_held_open(tmp_path: Path) -> None:
     broker = LocalBroker(tmp_path)
     topics = [f"topic-{number}" for number in range(80)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import tracemalloc
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -89,6 +90,27 @@ def test_a_connection_lives_while_its_caller_is_idle_or_busy(server: MosquittoSe
         publisher.publish([Message(topic, "key", b"2")])
         assert [delivery.value for delivery in take(reader, 1)] == [b"2"]
         assert "New client" not in server.process.log.read_text()[logged:]
+
+
+def test_a_backlog_waits_at_the_server_and_the_connection_outlives_it(server: MosquittoServer, topic: str) -> None:
+    """Guarantee: a reader's memory is bounded, though mosquitto 2.0 sends as many as the window for each PUBACK."""
+    broker = connect(server.url(keepalive="1s", window="100"))
+    broker.keep([topic], group="tests")
+    with closing(broker.publisher()) as publisher:
+        publisher.publish([Message(topic, "key", number.to_bytes(4, "big") + bytes(100_000)) for number in range(500)])
+    with following(broker, topic) as reader:
+        tracemalloc.start()
+        try:
+            found = take(reader, 10)
+            time.sleep(3)  # of the keep-alive, three times
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        found += take(reader, 500 - len(found))
+        assert list(reader.poll(max_messages=1, timeout=0.5)) == []
+    assert held < 30_000_000
+    assert [int.from_bytes(delivery.value[:4], "big") for delivery in found] == list(range(500))
+    assert not any(delivery.redelivered for delivery in found)
 
 
 @pytest.fixture(scope="module")

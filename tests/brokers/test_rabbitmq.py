@@ -118,10 +118,45 @@ def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_what_follows_a_missing_message_of_its_key_is_published_again() -> None:
     messages = [Message("t", key, b"") for key in "abaab"]
     sending = Sending(messages, [0, 1, 2, 3, 4])
+    while sending.next() is not None:
+        sending.sent()
     for index, stored in enumerate([True, True, False, True, True]):
         sending.answer(index, stored=stored)
     assert sending.missing() == [2, 3]
-    assert sending.rejected
+    assert sending.done
+    assert sending.rejected == {"t"}
+
+
+def test_after_one_was_rejected_no_more_of_its_topic_is_sent() -> None:
+    messages = [Message(topic, "key", b"") for topic in "tutu"]
+    sending = Sending(messages, [0, 1, 2, 3])
+    assert sending.next() == 0
+    sending.sent()
+    sending.answer(0, stored=False)
+    for index in (1, 3):
+        assert sending.next() == index
+        sending.sent()
+        sending.answer(index, stored=True)
+    assert sending.next() is None
+    assert sending.done
+    assert sending.missing() == [0, 2]
+
+
+@pytest.mark.parametrize(("stored", "sent"), [(True, [1, 3, 0, 2, 4]), (False, [1, 3, 0])])
+def test_a_doubtful_topic_begins_with_one_message_behind_the_others(stored: bool, sent: list[int]) -> None:
+    messages = [Message(topic, "key", b"") for topic in "tutut"]
+    sending = Sending(messages, [1, 3], {"t": [0, 2, 4]})
+    found: list[int] = []
+    while not sending.done:
+        on_way: list[int] = []
+        while (index := sending.next()) is not None:
+            sending.sent()
+            on_way.append(index)
+        for index in on_way:
+            sending.answer(index, stored=stored or messages[index].topic != "t")
+        found += on_way
+    assert found == sent
+    assert sending.missing() == ([] if stored else [0, 2, 4])
 
 
 # Who is let in.

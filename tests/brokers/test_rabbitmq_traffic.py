@@ -89,8 +89,13 @@ def test_a_full_queue_is_no_success_and_keeps_the_order(server: RabbitServer, to
             publisher.publish(messages)
         assert "full" in caught.value.message
         assert caught.value.refused == ()
+        missing = [messages[index] for index in caught.value.unacknowledged]
+    with closing(broker.publisher()) as publisher:
+        with pytest.raises(PublishError) as caught:
+            publisher.publish([*missing, Message(f"{topic}-other", "key", b"value")])
+        assert caught.value.unacknowledged == tuple(range(len(missing)))
         server.control("clear_policy", topic)
-        publisher.publish([messages[index] for index in caught.value.unacknowledged])
+        publisher.publish(missing)
     received: list[int] = []
     with following(broker, topic) as reader:
         # Those stored behind one that was not are there twice.

@@ -21,7 +21,7 @@ import pytest
 from brokers import BrokerRefused, Message
 from brokers.forwarding import MAX_MESSAGES, Forwarder
 from brokers.local.broker import LocalBroker, LocalOptions
-from brokers.positions import MemoryPositions
+from brokers.positions import FilePositions, MemoryPositions
 from schemas.errors import ConfigurationError
 from settings import Bytes
 from tests.brokers.kit import ROOT, eventually, numbered, read_all
@@ -149,6 +149,20 @@ def test_it_waits_for_a_source_that_is_away(tmp_path: Path, target: LocalBroker)
         eventually(lambda: forwarder.progress.messages == 600, "it went on")
     assert ends == []
     assert contents(target) == contents(source)
+
+
+def test_it_waits_for_room_for_its_positions(tmp_path: Path, source: LocalBroker, target: LocalBroker) -> None:
+    fill(source, 1, per_call=10)
+    # What stands in the way of the draft fails like a full disk.
+    draft = tmp_path / "positions.json.draft"
+    draft.mkdir()
+    with closing(FilePositions(tmp_path / "positions.json")) as positions:
+        forwarder = Forwarder(source, TOPICS, target, group="g", positions=positions)
+        with running(forwarder) as ends:
+            eventually(lambda: forwarder.progress.retries > 0, "it could not store where it is")
+            draft.rmdir()
+            eventually(lambda: distinct(contents(target)) == distinct(contents(source)), "all was moved")
+        assert not ends
 
 
 def test_stopping_while_the_target_is_away_acknowledges_nothing(tmp_path: Path, source: LocalBroker) -> None:

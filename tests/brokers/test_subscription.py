@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 import uuid
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from brokers import Message
+from brokers import BrokerRefused, BrokerUnavailable, Delivery, Message, QueueReader
 from brokers.backoff import Backoff
 from brokers.local.broker import LocalBroker, LocalOptions
 from brokers.positions import FilePositions, MemoryPositions, Place
 from brokers.subscription import MAX_UNACKNOWLEDGED, LogSubscription, Start, subscribe
 from schemas.errors import ConfigurationError
 from settings import Bytes
-from tests.brokers.kit import ROOT, take
+from tests.brokers.kit import PATIENCE, ROOT, take
 
 TOPIC = "gateway-1.commands"
+ALL: Any = {"max_records": 100, "max_bytes": 1 << 20}
 
 
 @pytest.fixture
@@ -114,6 +118,63 @@ def test_records_that_expired_while_away_are_skipped(tmp_path: Path) -> None:
         assert [delivery.value for delivery in take(reader, 1)] == [b"kept"]
 
 
+@contextmanager
+def damaged(directory: Path, topic: str, partition: int) -> Iterator[None]:
+    """A partition's file is none for a while."""
+    path = directory / f"{topic}.log" / f"{partition}.sqlite"
+    path.rename(path.with_suffix(".whole"))
+    path.write_bytes(b"no database" * 1000)
+    yield
+    path.with_suffix(".whole").rename(path)
+
+
+def read_while_one_fails(reader: QueueReader, count: int) -> list[bytes]:
+    """Values, until the failure of one partition is all there is to tell."""
+    found: list[Delivery] = []
+    while len(found) < count:
+        found += (deliveries := reader.poll(max_messages=2, timeout=0))
+        assert deliveries
+        reader.acknowledge(deliveries)
+    with pytest.raises(BrokerRefused, match="is damaged"):
+        reader.poll(max_messages=2, timeout=0)
+    return [delivery.value for delivery in found]
+
+
+def test_a_partition_that_cannot_be_read_holds_up_no_other(broker: LocalBroker, tmp_path: Path) -> None:
+    """Guarantee: what was read beside one that fails is handed out, and what fails is told when nothing else is."""
+    broker.create_topic(TOPIC, partitions=3)
+    for number in range(30):
+        publish(broker, b"%d" % number, key=f"key-{number}")
+    with closing(subscribe(broker, [TOPIC], group="g", start="beginning")) as reader:
+        assert len(reader.poll(max_messages=1, timeout=0)) == 1
+        with damaged(tmp_path / "log", TOPIC, 1), closing(broker.log_reader()) as log:
+            others = [record.value for partition in (0, 2) for record in log.read(TOPIC, partition, 0, **ALL)]
+            came = read_while_one_fails(reader, len(others) - 1)
+        assert len({*came} & {*others}) >= len(others) - 1
+        rest = take(reader, 30 - 1 - len(came))
+    assert len({*came, *(delivery.value for delivery in rest)}) == 29
+
+
+def test_a_topic_that_cannot_be_looked_at_begins_when_it_can_and_holds_up_no_other(broker: LocalBroker, tmp_path: Path) -> None:
+    other = "gateway-1.other"
+    publish(broker, b"before", topic=other)
+    publish(broker, b"seen before")
+    with closing(subscribe(broker, [TOPIC, other], group="g", start="end")) as reader:
+        with damaged(tmp_path / "log", TOPIC, 0):
+            with pytest.raises(BrokerRefused, match="is damaged"):
+                reader.poll(max_messages=1, timeout=0)
+            publish(broker, b"other", topic=other)
+            assert read_while_one_fails(reader, 1) == [b"other"]
+        until = time.monotonic() + PATIENCE
+        found: list[Delivery] = []
+        while not found:
+            assert time.monotonic() < until
+            with suppress(BrokerRefused):
+                found += reader.poll(max_messages=9, timeout=1)
+                publish(broker, b"after")
+        assert {delivery.value for delivery in found} == {b"after"}
+
+
 def test_topics_are_checked_before_anything_is_read(broker: LocalBroker) -> None:
     for topics in ([], ["no topic"]):
         with pytest.raises(ConfigurationError):
@@ -128,6 +189,21 @@ def test_positions_in_a_file_outlive_the_process(tmp_path: Path) -> None:
         positions.store({("a.b", 0): 8})
     with closing(FilePositions(tmp_path / "deep" / "positions.json")) as positions:
         assert {place: positions.load(*place) for place in stored} == {**stored, ("a.b", 0): 8}
+
+
+def test_positions_on_a_full_disk_are_stored_once_there_is_room(tmp_path: Path) -> None:
+    with closing(FilePositions(tmp_path / "positions.json")) as positions:
+        positions.store({("a.b", 0): 1})
+        # What stands in the way of the draft fails like a full disk, also for a user who may do anything.
+        draft = tmp_path / "positions.json.draft"
+        draft.mkdir()
+        with pytest.raises(BrokerUnavailable, match=r"positions\.json: positions cannot be stored") as caught:
+            positions.store({("a.b", 0): 2})
+        assert "free space at" in caught.value.remedy
+        draft.rmdir()
+        positions.store({("a.b", 1): 3})
+    with closing(FilePositions(tmp_path / "positions.json")) as positions:
+        assert [positions.load("a.b", partition) for partition in (0, 1)] == [2, 3]
 
 
 def test_two_processes_never_share_positions(tmp_path: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from brokers import connect
 from brokers.url import Host, directory_of, parse_url, split_topics
 from schemas.errors import ConfigurationError
 from settings import Bytes, Seconds
@@ -66,6 +70,64 @@ def test_a_literal_secret_is_shown_nowhere(text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         url.options_as(Options)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "amqp://gw:hun/ter2@host/v",
+        "amqp://gw:hun?ter2@host/v",
+        "amqp://gw:1/hunter2@host/v",
+        "amqp://gw:hun?x=ter2@host/v",
+        "amqp://gw:hun@ter/2@host/v",
+        "amqp://gw:hun/ter2@host",
+        "amqp://gw@corp:hun/ter2@host/v",
+        "amqp://gw:hunter2",
+        "amqp://gw:hunter2/v",
+        "amqp://gw:hunter2@ho st:port/v",
+        "mqtt:gw:hunter2@host",
+        "gw:hunter2@host",
+        "gw:hunter2@host:1883/v?a=1",
+        "AMQP://gw:hunter2@host/v",
+        "amqp//gw:hunter2@host/v",
+    ],
+)
+def test_a_mistyped_url_shows_no_part_of_its_password(text: str) -> None:
+    errors = []
+    for use in (parse_url, split_topics, connect):
+        try:
+            use(text)
+        except ConfigurationError as error:
+            errors.append(str(error) + error.remedy)
+    assert errors
+    with suppress(ConfigurationError):
+        errors.append(parse_url(text).redacted)
+    assert not [error for error in errors if "hun" in error or "ter2" in error]
+
+
+@given(st.text(alphabet="aZ1/?@:&=.%", min_size=1, max_size=8))
+def test_whatever_a_password_is_no_error_shows_it(password: str) -> None:
+    secret = f"hun{password}ter2"
+    try:
+        shown = parse_url(f"amqp://gw:{secret}@host:5672/v", {}).redacted
+    except ConfigurationError as error:
+        shown = str(error)
+    assert "hun" not in shown
+    assert "ter2" not in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "amqp://gw:${SECRET}@host/v?ca=/etc/a@b.pem",
+        "local:/var/lib/log@1?partitions=2",
+        "kafka://h1:9092,h2:9093?ca=/etc/a.pem",
+        "kafka://[::1]:9092,h:${PORT}",
+        "mqtt://gw@host?ca=/etc/a.pem",
+    ],
+)
+def test_what_is_no_password_is_shown(text: str) -> None:
+    assert parse_url(text, {"SECRET": "x", "PORT": "1"}).redacted == text
 
 
 def test_options_come_typed_with_defaults_for_the_rest() -> None:

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent.parent
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def eventually(condition: Callable[[], Any], *, within: float = 30.0, what: str = "the condition") -> Any:
+def eventually(condition: Callable[[], Any], *, within: float = 60.0, what: str = "the condition") -> Any:
     """What ``condition`` returns when it is true at last. Fails when that takes longer than ``within`` seconds."""
     until = time.monotonic() + within
     while not (found := condition()):

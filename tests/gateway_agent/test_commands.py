@@ -220,6 +220,54 @@ def test_finished_commands_are_forgotten_long_after_their_deadline(tmp_path: Pat
     journal.close()
 
 
+def test_what_is_finished_is_forgotten_by_itself(broker_url: str, tmp_path: Path) -> None:
+    now = wall_clock()
+    journal = Journal(tmp_path / "journal.sqlite", clock=lambda: now - 30 * 24 * 3_600_000_000)
+    assert journal.begin(Command("old", "gw-1", "fan-1", "on", "{}", "test", 0, 1), "expired")
+    journal.close()
+    with serving(broker_url, tmp_path, Device()) as open_journal:
+        eventually(lambda: not open_journal.known("old"))
+
+
+@pytest.mark.slow
+def test_a_command_that_was_accepted_is_executed_though_the_broker_is_away_by_then(tmp_path: Path) -> None:
+    device = Device()
+    device.answer = Target("wait")
+    journal = Journal(tmp_path / "journal.sqlite")
+    journal.begin(command(1), "accepted")
+    journal.begin(command(2, deadline=0.5), "accepted")
+    journal.close()
+    # Nobody listens there.
+    with serving("mqtt://127.0.0.1:9", tmp_path, device) as journal:
+        eventually(lambda: journal.counts() == {"accepted": 1, "expired": 1}, within=20)
+        device.answer = Target("ready", "app")
+        eventually(lambda: journal.counts() == {"done": 1, "expired": 1}, within=20)
+    assert device.executed == ["c-1"]
+
+
+def test_a_damaged_journal_is_put_aside_and_nothing_of_before_is_executed_again(broker_url: str, tmp_path: Path) -> None:
+    """Guarantee: at most once, also when it is not known any more what has been executed."""
+    device = Device()
+    send(broker_url, command(1), command(2))
+    with serving(broker_url, tmp_path, device):
+        eventually(lambda: "done" in steps(broker_url, 2))
+    path = tmp_path / "journal.sqlite"
+    data = path.read_bytes()
+    # All pages but the first: opening the file does not notice.
+    path.write_bytes(data[:4096] + b"\xde\xad" * ((len(data) - 4096) // 2))
+    journal = Journal(path)
+    assert journal.put_aside
+    assert journal.put_aside.exists()
+    journal.close()
+    with serving(broker_url, tmp_path, device) as again:
+        assert again.put_aside is None
+        eventually(lambda: steps(broker_url, 2)[-1] == "unknown")
+        later = wall_clock() + 120_000_000
+        send(broker_url, Command("c-3", "gw-1", "fan-1", "on", "{}", "test", later, later + 60_000_000))
+        eventually(lambda: "done" in steps(broker_url, 3))
+    assert device.executed == ["c-1", "c-2", "c-3"]
+
+
 ACTUATOR = """
 [applications.cooling]
 driver = "tests.gateway_agent.probes:Actuator"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +14,7 @@ import pytest
 from gateway_agent.__main__ import main
 from gateway_agent.config import load_config
 from schemas.errors import ConfigurationError
+from tests.gateway_agent.kit import ROOT
 
 GOOD = """\
 [gateway]
@@ -39,11 +44,16 @@ def write(folder: Path, text: str) -> Path:
         (('"gw-1"', '"gw.1"'), "gateway.toml:2: gateway.id: 'gw.1' cannot name a gateway"),
         (('"local:broker"', '"lokal:broker"'), "gateway.toml:7: transports.main.url"),
         (("settings =", 'transport = "mian"\nsettings ='), "gateway.toml:11: applications.count.transport: no transport 'mian'"),
+        (('"gw-1"', f'"{"g" * 195}"'), "gateway.toml:2: gateway.id: 'ggg"),
+        (
+            ("settings =", 'restart = { hung_after = "500ms" }\nsettings ='),
+            "gateway.toml:11: applications.count.restart.hung_after: 0.5 s are too few",
+        ),
         (("[transports.main]", '[outbox]\nmax_bytes = "1MB"\n[transports.main]'), "gateway.toml:7: outbox.max_bytes"),
         (("[transports.main]", '[master]\nurl = "x"\n[transports.main]'), "gateway.toml:7: master.url: 'x' is no URL"),
         (("[applications.count]", '[applications."a b"]'), "'a b' cannot name a application"),
         (("driver =", "drvier ="), "gateway.toml:10: applications.count.drvier: unknown field; did you mean 'driver'?"),
-        (('"plant"', '"${NO_SUCH_VARIABLE}"'), "the variable NO_SUCH_VARIABLE is not set"),
+        (('"plant"', '"${NO_SUCH_VARIABLE}"'), "gateway.toml:3: gateway.site: the variable NO_SUCH_VARIABLE is not set"),
         (("[gateway]", "[gateway"), "not TOML"),
     ],
 )
@@ -65,15 +75,127 @@ def test_a_wrong_configuration_is_refused(tmp_path: Path, change: tuple[str, str
             "applications.count.channels.nubmer: the driver has no channel 'nubmer'",
         ),
         (("settings =", 'channels.number.schema = "Raeding"\nsettings ='), "Try: did you mean 'Reading'?"),
+        (
+            ("settings =", 'channels.number.grouping = "single"\nsettings ='),
+            "gateway.toml:11: applications.count.channels.number.grouping: a topic per device: 'room 1' cannot name a device",
+        ),
         (("settings =", 'channels.number.schema = "none.avsc"\nsettings ='), "none.avsc: no such file"),
     ],
 )
 def test_check_finds_what_does_not_fit_a_driver(
-    tmp_path: Path, change: tuple[str, str], expected: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    change: tuple[str, str],
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("tests.gateway_agent.probes.Counter.devices", lambda _: ["room-2", "room 1"])
     file = write(tmp_path, GOOD.replace(*change))
     assert main(["check", str(file)]) == 1
     assert expected in capsys.readouterr().err
+
+
+REPLAY = """
+[applications.wsn]
+driver = "replay"
+[applications.wsn.settings]
+file = "{file}"
+device = "{device}"
+time = {{ column = "t", format = "seconds" }}
+channels.v = {{ value = "v" }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "device", "expected"),
+    [
+        ("nope.csv", "{d}", "gateway.toml:16: applications.wsn.settings.file: nope.csv: cannot be read: No such file"),
+        ("/", "{d}", "gateway.toml:16: applications.wsn.settings.file: /: cannot be read: Is a directory"),
+        ("pipe", "{d}", "gateway.toml:16: applications.wsn.settings.file: pipe: cannot be read: Illegal seek"),
+        ("good.csv", "{e}", "gateway.toml:17: applications.wsn.settings.device: the recording has no column 'e'"),
+        ("bad.csv", "{d}", "gateway.toml:19: applications.wsn.settings.channels.v.value: the recording has no column 'v'"),
+    ],
+)
+def test_what_a_driver_finds_wrong_has_its_place_and_the_other_applications_are_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, file: str, device: str, expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good.csv").write_text("t,d,v\n")
+    (tmp_path / "bad.csv").write_text("t,d,w\n")
+    os.mkfifo(tmp_path / "pipe")
+    last = GOOD[GOOD.index("[applications") :].replace(".count]", ".last]")
+    configuration = write(tmp_path, GOOD + REPLAY.format(file=file, device=device) + last)
+    assert main(["check", str(configuration)]) == 1
+    shown = capsys.readouterr()
+    assert expected in shown.err
+    assert "✓ last" in shown.out
+
+
+def test_a_driver_whose_own_code_fails_does_not_end_the_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.gateway_agent.probes import Counter
+
+    monkeypatch.setattr(Counter, "devices", lambda _: 1 / 0)
+    assert main(["check", str(write(tmp_path, GOOD))]) == 1
+    expected = "gateway.toml:11: applications.count.settings: the driver cannot be made: ZeroDivisionError"
+    assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (('"data"', '"file/data"'), "gateway.toml:4: gateway.data_dir: {folder}/file is no folder"),
+        (
+            ("[transports.main]", '[status]\nurl_file = "no/url"\n[transports.main]'),
+            "gateway.toml:7: status.url_file: {folder}/no is",
+        ),
+    ],
+)
+def test_check_finds_folders_that_cannot_be(
+    tmp_path: Path, change: tuple[str, str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["check", str(write(tmp_path, GOOD.replace(*change)))]) == 1
+    shown = capsys.readouterr()
+    assert expected.format(folder=tmp_path) in shown.err
+    assert "✓ count" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (('"data"', '"file/data"'), "gateway.toml:4: gateway.data_dir: {folder}/file/data: Not a directory"),
+        (
+            ("[transports.main]", "[status]\nport = {port}\n[transports.main]"),
+            "gateway.toml:7: status.port: 127.0.0.1:{port}: Address",
+        ),
+        (
+            ("[transports.main]", '[status]\nurl_file = "no/url"\n[transports.main]'),
+            "gateway.toml:7: status.url_file: {folder}/no/url: No such file or directory",
+        ),
+    ],
+)
+def test_what_the_system_refuses_to_an_agent_that_starts_is_an_error_with_its_place(
+    tmp_path: Path, change: tuple[str, str], expected: str
+) -> None:
+    """In a process of its own, which ends with it."""
+    (tmp_path / "file").touch()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        file = write(tmp_path, GOOD.replace(change[0], change[1].replace("{port}", str(port))))
+        ended = subprocess.run(
+            [sys.executable, "-m", "gateway_agent", "run", str(file)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+    assert ended.returncode == 1
+    assert expected.format(folder=tmp_path, port=port) in ended.stderr
+    assert "Try: " in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_check_of_a_good_configuration_names_the_topics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,6 +209,33 @@ def test_a_secret_in_a_url_is_not_what_is_shown_to_others(tmp_path: Path, monkey
     loaded = load_config(write(tmp_path, GOOD.replace("local:broker", "local:${PLACE}")))
     assert loaded.config.transports["main"].url == "local:very-secret"
     assert loaded.written_urls == {"main": "local:${PLACE}"}
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("amqp://gw:hunter2@host/iot", False),
+        ("amqp://gw:${PLACE:-hunter2}@host/iot", False),
+        ("${URL:-amqp://gw:hunter2@host/iot}", False),
+        ("amqp://gw:${PLACE}@host/iot", True),
+        ("amqp://${PLACE}:${PLACE}@${HOST:-localhost}:5672/iot", True),
+        ("local:${DIR:-broker}", True),
+    ],
+)
+def test_a_password_that_is_written_out_is_not_told_to_a_master(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, *, told: bool
+) -> None:
+    """A master could not use the URL without it, so the configuration is refused; without a master it may stand there."""
+    monkeypatch.setenv("PLACE", "very-secret")
+    text = GOOD.replace("local:broker", url)
+    with_master = text + '[master]\nurl = "http://127.0.0.1:1"\n'
+    if told:
+        assert load_config(write(tmp_path, with_master)).written_urls == {"main": url}
+        return
+    with pytest.raises(ConfigurationError, match=r"gateway.toml:7: transports.main.url: holds a password") as refused:
+        load_config(write(tmp_path, with_master))
+    assert "hunter2" not in str(refused.value)
+    assert load_config(write(tmp_path, text)).config.master is None
 
 
 @pytest.mark.parametrize("driver", ["replay", "serial", "simulated"])

@@ -82,7 +82,9 @@ def listening(master: Master, port: int = 0) -> Iterator[int]:
 
 
 @contextmanager
-def linked(port: int, token: str = "secret", answer_within: float = 15.0) -> Iterator[ControlLink]:
+def linked(
+    port: int, token: str = "secret", answer_within: float = 15.0, stopping: threading.Event | None = None
+) -> Iterator[ControlLink]:
     link = ControlLink(
         f"http://127.0.0.1:{port}",
         token=lambda: token,
@@ -91,6 +93,7 @@ def linked(port: int, token: str = "secret", answer_within: float = 15.0) -> Ite
         methods={"ping": lambda: 12, "list": list, "get_status": lambda: 1 / 0},
         answer_within=answer_within,
     )
+    link._stopping = stopping or link._stopping
     link.start()
     try:
         yield link
@@ -183,6 +186,27 @@ def test_a_gateway_that_is_refused_says_why_and_does_not_hammer(master: Master, 
         eventually(lambda: link.state == "refused")
         assert link.detail == "not like this (do it right)"
     assert len(master.told("register")) == 1
+
+
+def test_gateways_that_were_refused_together_do_not_come_back_together(master: Master) -> None:
+    class Impatient(threading.Event):
+        """Notes how long it was to be waited, and waits less."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.pauses: list[float] = []
+
+        def wait(self, timeout: float | None = None) -> bool:
+            self.pauses.append(timeout or 0.0)
+            return super().wait(0.01)
+
+    master.refuse["register"] = {"code": rpc.REFUSED, "message": "not like this"}
+    impatient = Impatient()
+    with listening(master) as port, linked(port, stopping=impatient):
+        eventually(lambda: len(impatient.pauses) >= 5)
+    pauses = impatient.pauses[:5]
+    assert all(60 <= pause <= 120 for pause in pauses)
+    assert len({round(pause, 3) for pause in pauses}) > 1
 
 
 def test_a_gateway_that_is_no_longer_known_registers_again(master: Master) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import pytest
 from master.client import Client
 from master.client.errors import MasterError
 from tests.gateway_agent.kit import ROOT, agent, eventually
+from tests.servers.ports import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -29,12 +29,6 @@ def master(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.kill()
         process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def state_of(client: Client) -> str:

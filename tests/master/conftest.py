@@ -16,7 +16,7 @@ from tests.master.processes import MasterProcess
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MasterProcess]:
     process = MasterProcess(tmp_path_factory.mktemp("master"), "--lease", "60s")
     process.start()
@@ -24,13 +24,13 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MasterProcess]:
     assert process.stop() == 0
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def http(master: MasterProcess) -> Iterator[httpx.Client]:
     with master.http() as client:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def client(master: MasterProcess) -> Iterator[Client]:
     with master.client() as client:
         yield client

@@ -99,6 +99,7 @@ def test_the_same_id_is_the_same_command(
         ({"name": "stop", "deadline": 0}, 422, "deadline"),
         ({"name": "stop", "deadline": -5}, 422, "deadline"),
         ({"name": "stop", "id": "one"}, 422, "not a UUID"),
+        ({"name": "stop", "args": {"text": "ä" * 40_000}}, 422, "args are 80"),
         ({"name": "stop", "args": [1]}, 400, "args"),
         ({}, 400, "name"),
     ],
@@ -132,12 +133,14 @@ def test_a_device_that_two_gateways_have_must_be_named_with_its_gateway(
 ) -> None:
     for number in (1, 2):
         gateway = connect()
-        gateway.register(registration(f"{name}-{number}", broker_url))
+        gateway.register(registration(f"{name}-{number}", broker_url, site=name))
         gateway.heartbeat(f"{name}-{number}", devices=(f"{name}-pump",))
     path = f"/api/v1/devices/{name}-pump/commands"
     assert http.post(path, json={"name": "stop"}).status_code == 409
     answer = http.post(path, json={"name": "stop", "gateway": f"{name}-2"})
     assert (answer.status_code, answer.json()["gateway"]) == (202, f"{name}-2")
+    listed = [http.get("/api/v1/commands", params={"site": site}).json()["items"] for site in (name, "elsewhere")]
+    assert [[one["gateway"] for one in items] for items in listed] == [[f"{name}-2"], []]
 
 
 def test_steps_of_commands_that_pipelines_sent_are_recorded_too(
@@ -165,6 +168,7 @@ def _known(client: Client, id: str) -> bool:  # noqa: A002
     return True
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_down_holds_up_neither_the_interface_nor_other_brokers(
     connect: Connect, actuator: Callable[[Act], Actuator], http: httpx.Client, client: Client, tmp_path: object, name: str
 ) -> None:

@@ -126,6 +126,7 @@ def _broken(message: rpc.Register, **changes: object) -> rpc.Register:
     ("change", "reason"),
     [
         (lambda m: _broken(m, gateway="a.b"), "cannot name a gateway"),
+        (lambda m: _broken(m, gateway="g" * 192), "cannot name a gateway"),
         (lambda m: _broken(m, site=""), "cannot name a site"),
         (lambda m: _broken(m, commands_transport="other"), "commands_transport 'other'"),
         (lambda m: _broken(m, transports=(rpc.Transport("main", "kafka://u:secret@h:1"),)), "holds a secret"),

@@ -44,6 +44,18 @@ def test_the_description_names_every_route_and_needs_no_other_host(master: Maste
     assert "https://" not in page
 
 
+def test_the_description_says_that_errors_are_problem_documents(master: MasterProcess) -> None:
+    document = httpx.get(master.url + "/schema/openapi.json").json()
+    operations = [operation for item in document["paths"].values() for operation in item.values()]
+    for operation in operations:
+        content = operation["responses"]["default"]["content"]
+        assert content == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        assert all(status < "400" or status == "default" for status in operation["responses"])
+    problem = httpx.get(master.url + "/api/v1/nothing", headers={"Authorization": f"Bearer {master.token}"}).json()
+    assert set(problem) == set(document["components"]["schemas"]["Problem"]["properties"])
+    assert "id='Problem'" in httpx.get(master.url + "/schema").text
+
+
 def test_metrics_count_gateways_calls_and_requests(master: MasterProcess, http: httpx.Client) -> None:
     http.get("/api/v1/sites")
     text = http.get("/metrics").text
@@ -60,6 +72,11 @@ def test_metrics_count_gateways_calls_and_requests(master: MasterProcess, http: 
         ("/api/v1/gateways?after=%2A", 400),
         ("/api/v1/gateways?after=WzEsMl0", 400),
         ("/api/v1/gateways?label=novalue", 400),
+        ("/api/v1/gateways?device=d", 422),
+        ("/api/v1/applications?channel=c", 422),
+        ("/api/v1/devices?topic=t", 422),
+        ("/api/v1/commands?application=a", 422),
+        ("/api/v1/watch?label=a:b", 422),
         ("/api/v1/devices?device=%00", 200),
         ("/api/v1/commands?after=WyJ4Il0", 200),
         ("/api/v1/commands/x", 404),

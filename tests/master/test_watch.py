@@ -85,7 +85,7 @@ def test_commands_and_removals_are_changes_too(
     gateway = connect()
     gateway.register(registration(name, broker_url, site=name))
     gateway.heartbeat(name, devices=(f"{name}-d",))
-    changes = client.watch(f"gateway={name}")
+    changes = client.watch(f"site={name}")
     next(changes)
     http.post(f"/api/v1/devices/{name}-d/commands", json={"name": "stop"})
     _up_to(changes, "command", "added", name)

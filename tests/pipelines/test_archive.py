@@ -71,7 +71,7 @@ def test_enough_records_or_bytes_wait_no_longer(log: str, journal: Journal) -> N
 
 def test_a_drain_takes_everything_and_says_when_it_has(log: str, journal: Journal) -> None:
     sent = publish(log, "rcxr")
-    assert step(log, journal, flush=True) == Step(4, 4, 0, complete=False)
+    assert step(log, journal, flush=True) == Step(4, 4, 0, complete=False, up_to_date=True)
     last = step(log, journal, flush=True)
     assert (last.next_offset, last.taken, last.complete) == (4, 0, True)
     assert archived(journal) == sent
@@ -116,6 +116,31 @@ def test_offsets_that_expired_unarchived_are_noted_and_the_rest_goes_on(log: str
     assert archive_once(expired, journal, TOPIC, 0, ArchiveLimits(), now=0, flush=True).next_offset == 6  # type: ignore[arg-type]
     reader.close()
     assert list(journal.extents(TOPIC, 0)) == [Extent(0, 2), Extent(2, 4), Extent(4, 6)]
+    assert archived(journal) == sent[:2] + sent[4:]
+
+
+class Expiring(Expired):
+    """A log whose retention passes offset ``begin`` after the first read."""
+
+    def begin_offset(self, topic: str, partition: int) -> int:
+        return self._reader.begin_offset(topic, partition)
+
+    def read(self, topic: str, partition: int, offset: int, **limits: int) -> Sequence[Record]:
+        if offset == 0:
+            return self._reader.read(topic, partition, offset, **{**limits, "max_records": 2})
+        return super().read(topic, partition, offset, **limits)
+
+
+def test_records_that_were_read_while_the_log_let_go_of_them_are_kept(log: str, journal: Journal) -> None:
+    sent = publish(log, "rrrrrr")
+    reader = connect(log).log_reader()
+    # None of them is due, but they could not be read again.
+    kept = archive_once(Expiring(reader, 4), journal, TOPIC, 0, ArchiveLimits(), now=0)  # type: ignore[arg-type]
+    assert (kept.next_offset, kept.taken) == (2, 2)
+    expired = Expired(reader, 4)
+    assert archive_once(expired, journal, TOPIC, 0, ArchiveLimits(), now=0, flush=True).next_offset == 4  # type: ignore[arg-type]
+    assert archive_once(expired, journal, TOPIC, 0, ArchiveLimits(), now=0, flush=True).next_offset == 6  # type: ignore[arg-type]
+    reader.close()
     assert archived(journal) == sent[:2] + sent[4:]
 
 

@@ -131,3 +131,18 @@ def test_how_long_nothing_has_come() -> None:
     assert (found.quiet_for(A), found.quiet_for()) == (0, 0)
     found.finish(A)
     assert found.quiet_for() == 5
+
+
+def test_nothing_follows_from_the_others_until_every_source_was_looked_at() -> None:
+    """Guarantee: where a broker is away when a job starts, windows wait for what it has."""
+    found, _ = clocks()
+    found.expect(["here", "away"])
+    found.add(A, watermark=5, has_records=True)
+    found.read(A, 100, disorder=0)
+    found.met("here")
+    assert found.least() == BEFORE_ALL
+    found.add(B, watermark=5, has_records=False)
+    assert found.quiet(B, disorder=0) == 5
+    found.met("away")
+    assert found.least() == 100
+    assert found.quiet(B, disorder=0) == 100

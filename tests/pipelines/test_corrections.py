@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import polars as pl
@@ -14,6 +15,7 @@ from pipelines.state import JobState
 from schemas.registry import Schemas
 from tests.pipelines.fleet import START as BEGIN
 from tests.pipelines.fleet import TOPICS, fleet, micros
+from transforms.admission import Note
 from transforms.windowing import Correction
 from transforms.windows import WindowSpec
 
@@ -30,7 +32,7 @@ def test_listed_windows_are_written_whole_and_the_list_is_worked_off(tmp_path: P
     wanted = [Correction("short", start + 50 * SECOND), Correction("long", start + 60 * SECOND), Correction("gone", start)]
     state.store([], wanted, None)
     recomputation = Recomputation((Source(url, TOPICS),), tuple(Schemas.with_shipped()), WINDOWS)
-    corrector = Corrector(state, recomputation, session, lambda table, rows: written.append(rows))
+    corrector = Corrector(state, recomputation, session, lambda tables: written.extend(tables.values()))
     corrector.close()
     assert state.corrections() == []
     expected = {
@@ -59,7 +61,7 @@ def test_a_listed_period_of_sessions_is_written_whole(tmp_path: Path) -> None:
     state.store([], [Correction("visits", period)], None)
     visits = WindowSpec("visits", 60 * SECOND, 60 * SECOND, gap=2 * SECOND)
     recomputation = Recomputation((Source(url, TOPICS),), tuple(Schemas.with_shipped()), (*WINDOWS, visits))
-    Corrector(state, recomputation, session, lambda table, rows: written.append((table, rows))).close()
+    Corrector(state, recomputation, session, lambda tables: written.extend(tables.items())).close()
     ((table, rows),) = written
     assert table == "sessions"
     assert rows.get_column("period_start").unique().to_list() == [period]
@@ -68,3 +70,30 @@ def test_a_listed_period_of_sessions_is_written_whole(tmp_path: Path) -> None:
     assert len(rows) > rows.select("device", "channel").n_unique()
     session.close()
     state.close()
+
+
+def test_a_window_whose_beginning_has_expired_keeps_its_row(tmp_path: Path) -> None:
+    """Guarantee: a row of all events is never replaced by one of those that the log still holds."""
+    sent = fleet(13, seconds=200)
+    url = f"local:{tmp_path}/log"
+    connect(url).publisher().publish(sent.messages[: len(sent.messages) // 2])
+    state, session, written = JobState(tmp_path / "state"), Session(), list[pl.DataFrame]()
+    start = micros(BEGIN)
+    with session.reader(url, TOPICS[0], 0) as reader:
+        middle = reader.end_offset(TOPICS[0], 0)
+    with closing(connect(f"{url}?retention_bytes=1").publisher()) as publisher:
+        publisher.publish(sent.messages[len(sent.messages) // 2 :])
+    state.store([note(TOPICS[0], 1, start - SECOND), note(TOPICS[0], middle, start + 150 * SECOND)], [], None)
+    state.store([], [Correction("short", start + 50 * SECOND)], None)
+    recomputation = Recomputation((Source(url, TOPICS),), tuple(Schemas.with_shipped()), WINDOWS)
+    Corrector(state, recomputation, session, lambda tables: written.extend(tables.values())).close()
+    assert written == []
+    assert state.corrections() == []
+    assert session.counts.job()["uncorrectable_windows"] == 1
+    session.close()
+    state.close()
+
+
+def note(topic: str, next_offset: int, mark: int) -> Note:
+    """What a job notes of a partition: up to ``next_offset`` no event is newer than ``mark``."""
+    return Note(topic, 0, 0, next_offset, mark, mark, mark, 0, *[0] * 9, snapshot=b"{}")

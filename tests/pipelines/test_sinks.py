@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from pipelines.session import close_session, open_session
-from pipelines.sinks import WriteRows, close_sinks, write_rows
+from pipelines.sinks import WriteRows, close_sinks, with_sink, write_rows
 from storage import StoreError, StoreUnavailable
 from tests.storage.rows import aggregates, gaps, latest, select
 
@@ -53,7 +53,7 @@ def test_pieces_come_to_what_one_write_comes_to(results: Path) -> None:
 
 def test_one_frame_of_very_many_rows_is_cut_in_order(results: Path) -> None:
     closed = [(number, number, "closed") for number in range(MOST)]
-    write_rows([f"sqlite:{results}"], "gaps", gaps((0, 9, "open"), *closed[:5], *closed[10:], (3, 4, "open")))
+    write_rows([with_sink(f"sqlite:{results}")], {"gaps": gaps((0, 9, "open"), *closed[:5], *closed[10:], (3, 4, "open"))})
     found = select(results, 'SELECT "first", "last" FROM gaps WHERE state = \'open\' ORDER BY 1')
     assert found == [(3, 4), (5, 9)]
 
@@ -70,5 +70,5 @@ def test_a_sink_that_is_away_keeps_rows_from_no_other(results: Path, tmp_path: P
         write.finish_bundle()
     assert count(results) == 3
     with pytest.raises(StoreError) as caught:
-        write_rows([away, f"{away}.other"], "aggregates", aggregates(1))
+        write_rows(map(with_sink, [away, f"{away}.other"]), {"aggregates": aggregates(1)})
     assert "other" in caught.value.__notes__[0]

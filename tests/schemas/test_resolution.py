@@ -7,13 +7,14 @@ from typing import Any
 import avro.schema
 import pytest
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import FrameError
 from schemas.frame import decode_frame, encode_frame
 from schemas.registry import EventSchema, Schemas, event_schema
 from schemas.resolution import incompatibility
+from tests.examples import examples
 from tests.schemas.avro_types import event_schemas, schema_of, values
 from tests.schemas.events import header
 
@@ -133,7 +134,7 @@ def test_every_schema_reads_what_it_wrote(found: EventSchema) -> None:
     assert incompatibility(found, found) is None
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(event_schemas(), event_schemas(), st.data())
 def test_what_is_called_compatible_is_decoded_by_fastavro(writer: EventSchema, reader: EventSchema, data: st.DataObject) -> None:
     events = data.draw(st.lists(values({"type": "record", "fields": writer.record["fields"][7:]}), min_size=1, max_size=3))
@@ -142,7 +143,7 @@ def test_what_is_called_compatible_is_decoded_by_fastavro(writer: EventSchema, r
         assert len(decode_frame(frame, Schemas([writer]), reader=reader).events) == len(events)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(event_schemas(), event_schemas())
 def test_it_says_what_the_reference_implementation_says(writer: EventSchema, reader: EventSchema) -> None:
     checker = ReaderWriterCompatibilityChecker()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import ConfigurationError
-from schemas.topics import MAX_LENGTH, check_part, check_topic, commands_topic, event_topic, results_topic
+from schemas.topics import MAX_LENGTH, MAX_PART, check_part, check_topic, commands_topic, event_topic, results_topic
 
 PARTS = st.from_regex(r"[A-Za-z0-9_-]{1,30}", fullmatch=True)
 
@@ -30,7 +30,7 @@ def test_what_is_no_topic_is_refused(name: str) -> None:
         check_topic(name)
 
 
-@pytest.mark.parametrize("name", ["", "a.b", "a b", "é", "a\n"])
+@pytest.mark.parametrize("name", ["", "a.b", "a b", "é", "a\n", "x" * (MAX_PART + 1)])
 def test_what_cannot_be_part_of_a_topic_is_refused_as_what_it_is(name: str) -> None:
     with pytest.raises(ConfigurationError, match="cannot name a device"):
         event_topic("site", "app", "channel", device=name)
@@ -44,3 +44,8 @@ def test_a_topic_of_long_parts_is_refused_as_a_whole() -> None:
     with pytest.raises(ConfigurationError, match="is not a topic name"):
         event_topic("s" * 100, "a" * 100, "c")
     assert len(check_topic("t" * MAX_LENGTH)) == MAX_LENGTH
+
+
+def test_the_longest_part_names_a_gateway_with_topics() -> None:
+    assert len(commands_topic("g" * MAX_PART)) == MAX_LENGTH
+    assert results_topic("g" * MAX_PART)

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import random
 import socket
+from typing import Final
+
+#: Below those that outgoing connections are given (Linux, ip_local_port_range: 32768 on). A server that is killed and started
+#: again finds its port free, and no client that tries the port meanwhile is connected with itself.
+_PORTS: Final = range(20_000, 32_000)
+_TRIES: Final = 100
 
 
 def free_port() -> int:
     """A port that nobody listens on now. Whoever wants it should take it soon."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    for port in random.sample(_PORTS, _TRIES):
+        with socket.socket() as listener:
+            # As servers do: the remains of connections do not keep one from listening.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError(f"none of {_TRIES} ports from {_PORTS.start} to {_PORTS.stop - 1} is free")
 
 
 def listening(port: int) -> bool:

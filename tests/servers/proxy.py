@@ -61,7 +61,8 @@ class TcpProxy:
     def close(self) -> None:
         self._turn("cut")
         self._closed = True
-        self._waker.send(b"x")
+        with contextlib.suppress(OSError):  # the thread may have seen it, and ended, by itself
+            self._waker.send(b"x")
         self._thread.join(timeout=10)
 
     def _turn(self, mode: str) -> None:

@@ -98,7 +98,8 @@ TWO_CHANNELS = 'site = "x"\n[[channels]]\nname = "a"\ngrouping = "single"\n[[cha
         (TWO_CHANNELS + 'name = "b"\n[main]\nulr = "u"', "8: main.ulr: unknown field; did you mean 'url'?"),
         ('site = "x"\nchannels = [5]', "2: channels[0]: expected a table"),
         ("site = ", " not TOML: "),
-        ('site = "${ABSENT}"', "site: the variable ABSENT is not set"),
+        ('site = "${ABSENT}"', "1: site: the variable ABSENT is not set"),
+        (TWO_CHANNELS + 'name = "${ABSENT}"', "6: channels[1].name: the variable ABSENT is not set"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_file_line_and_field(text: str, message: str) -> None:

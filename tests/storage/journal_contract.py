@@ -12,13 +12,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from schemas.registry import Schemas
 from storage import Journal, open_journal
 from storage.contract import Extent, JournalRecord
 from storage.errors import Overtaken
+from tests.examples import examples
 from tests.storage.frames import HOUR, RECORD_KINDS, LogRecord, records
 
 TOPIC = "site.app.temperature"
@@ -94,7 +95,7 @@ class JournalContract:
         with pytest.raises(ValueError, match="do not rise"):
             journal.append(TOPIC, 0, records("r"), first=5)
 
-    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         kinds=st.text(alphabet="".join(RECORD_KINDS), min_size=1, max_size=30), cuts=st.sets(st.integers(1, 29)), data=st.data()
     )

@@ -68,10 +68,9 @@ def kill_in_turn(demonstration: subprocess.Popen[str], *, rounds: int, seed: int
     return hits
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_kills_of_agent_pipeline_and_prism_lose_nothing_and_count_nothing_twice(tmp_path: Path, seed: int) -> None:
+def test_kills_of_agent_pipeline_and_prism_lose_nothing_and_count_nothing_twice(tmp_path: Path) -> None:
     demonstration = start(tmp_path / "out", "--speed", "500")
-    hits = kill_in_turn(demonstration, rounds=3, seed=seed)
+    hits = kill_in_turn(demonstration, rounds=3, seed=1)
     check(*finish(demonstration, timeout=300))
     assert all(count >= 2 for count in hits.values()), hits
 

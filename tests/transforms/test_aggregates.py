@@ -8,9 +8,10 @@ from collections import defaultdict
 from typing import Any
 
 import polars as pl
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from transforms.aggregates import ON_TIME, ROW_TYPES, measurements, merge, pack, rows, slices, unpack
 from transforms.partials import partials_of
 from transforms.windowing import shard_of
@@ -92,7 +93,7 @@ def same(found: Found, expected: Found) -> bool:
     )
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.lists(event, max_size=40), st.lists(st.integers(0, 40), max_size=5))
 def test_windows_equal_plain_python_however_events_are_cut_into_blocks(events: list[Any], cuts: list[int]) -> None:
     bounds = [0, *sorted(cuts), len(events)]

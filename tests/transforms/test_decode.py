@@ -7,9 +7,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.control import Dropped, EpochStart, decode_control, encode_control, is_control
@@ -19,6 +20,7 @@ from schemas.frame import assemble, decode_frame, encode_frame
 from schemas.header import MAX_NAME_BYTES
 from schemas.registry import Schemas, event_schema
 from schemas.varint import encode_long, encode_string
+from tests.examples import examples
 from tests.transforms.frames import (
     HEADER_FIELDS,
     MANY,
@@ -93,19 +95,20 @@ def agree(frames: Sequence[bytes], *, native: bool = True) -> None:
         assert same(found[place], value), (place, found[place], value)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(frames=any_frames)
 def test_any_mix_of_frames_decodes_as_the_reference_says(frames: list[bytes]) -> None:
     agree(frames)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(frames=any_frames)
 def test_without_the_native_decoder_the_result_is_the_same(frames: list[bytes]) -> None:
     agree(frames, native=False)
 
 
-@settings(max_examples=10)
+@pytest.mark.slow
+@examples(10)
 @given(data=st.data(), schema=st.sampled_from([READING, MANY]))
 def test_frames_of_one_event_and_of_thousands_decode_alike(data: st.DataObject, schema: Any) -> None:
     found = data.draw(events(schema, most=3))
@@ -182,6 +185,15 @@ def test_columns_without_their_own_type_are_json_text() -> None:
     part = Decoder(SCHEMAS).decode([encode_frame(ODD, [event])]).events[0]
     assert part.columns.select("list", "mode", "id").row(0) == ("[1, 2]", '"on"', '"01020304"')
     assert isinstance(part.columns, pl.DataFrame)
+
+
+def test_json_text_of_columns_is_json_whatever_the_numbers() -> None:
+    fields = [*HEADER_FIELDS, {"name": "places", "type": {"type": "array", "items": {"type": "map", "values": "double"}}}]
+    schema = event_schema({"type": "record", "name": "Places", "fields": fields})
+    header = {name: value for name, value in reading(0).items() if name != "value"}
+    frame = encode_frame(schema, [{**header, "places": [{"lat": math.nan, "lon": 1.5}, {"lat": math.inf}]}])
+    text = Decoder(Schemas([schema])).decode([frame]).events[0].columns["places"][0]
+    assert msgspec.json.decode(text) == [{"lat": None, "lon": 1.5}, {"lat": None}]
 
 
 def reading(seq: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.control import Dropped, EpochStart
-from transforms.identity import Frames, Gap, PartitionIdentity
+from transforms.identity import REPORTED_BEFORE, Frames, Gap, PartitionIdentity
 from transforms.intervals import IntervalSet
 
 ranges = st.tuples(st.integers(0, 60), st.integers(1, 12)).map(lambda pair: (pair[0], pair[0] + pair[1]))
@@ -109,6 +109,7 @@ def test_gaps_written_before_a_restart_are_closed_by_what_is_read_again(batches:
         if number + 1 == kept:
             snapshot = identity.pack()
     identity = PartitionIdentity.unpack(snapshot)
+    identity.begin_again()
     for gap in reported:
         identity.remember(*gap)
     identity = PartitionIdentity.unpack(identity.pack())
@@ -119,6 +120,7 @@ def test_gaps_written_before_a_restart_are_closed_by_what_is_read_again(batches:
         for gateway, epoch, (first, _) in sorted(batch):
             begun.setdefault((gateway, epoch), first)
         write(identity.admit(frames(batch), newest=number)[2])
+        identity.forget(0)  # nothing that was read is so old
         if data.draw(st.booleans()):
             write(identity.settle())
     write(identity.settle())
@@ -134,6 +136,38 @@ def test_gaps_written_before_a_restart_are_closed_by_what_is_read_again(batches:
         # What came before the first frame that was ever read is not known to be missing.
         assert {at for at in opened if at >= begin} == set(range(begin, max(seen))) - seen
         assert not opened & seen
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=4), st.data())
+def test_gaps_are_exactly_what_is_missing_of_all_epochs_in_whatever_order(sizes: list[int], data: st.DataObject) -> None:
+    """Guarantee: heads, middles and tails of epochs, and whole ones, are missed by number, and no more once they come."""
+    last = len(sizes)
+    starts = [EpochStart("a", epoch, epoch - 1, sizes[epoch - 2] - 1) for epoch in range(2, last + 1)]
+    events = [("a", epoch, (seq, seq + 1)) for epoch, size in enumerate(sizes, 1) for seq in range(size)]
+    lost = data.draw(st.sets(st.sampled_from(events), max_size=len(events) // 2))
+    coming: list[Any] = data.draw(st.permutations([*starts, *(event for event in events if event not in lost)]))
+    identity, table = PartitionIdentity(), {}
+
+    def write(gaps: list[Gap]) -> None:
+        for gap in gaps:
+            table.update({(gap.epoch, seq): gap.state for seq in range(gap.first, gap.last + 1)})
+
+    write(identity.control(EpochStart("a", 1, None, None), newest=0))
+    while coming:
+        taken = data.draw(st.integers(1, len(coming)))
+        batch, coming = coming[:taken], coming[taken:]
+        for record in batch:
+            if isinstance(record, EpochStart):
+                write(identity.control(record, newest=0))
+        write(identity.admit(frames([found for found in batch if not isinstance(found, EpochStart)]), newest=0)[2])
+        identity.forget(0)  # nothing that was read is so old
+        if data.draw(st.booleans()):
+            write(identity.settle())
+        identity = PartitionIdentity.unpack(identity.pack())
+    write(identity.settle())
+    newest = max((event[2][0] for event in events if event not in lost and event[1] == last), default=-1)
+    missing = {(epoch, seq) for _, epoch, (seq, _) in lost if epoch < last or seq < newest}
+    assert {at for at, state in table.items() if state == "open"} == missing
 
 
 def test_a_hole_becomes_a_gap_only_when_it_is_older_than_the_disorder_allowed() -> None:
@@ -197,3 +231,42 @@ def test_epochs_long_past_are_forgotten() -> None:
     identity.forget(500)
     assert fresh(identity, [("a", 1, (0, 5))]) != []
     assert fresh(identity, [("b", 1, (0, 5))]) == []
+
+
+def test_an_epoch_lost_whole_is_not_forgotten_before_its_time() -> None:
+    identity = PartitionIdentity()
+    identity.admit(frames([("a", 1, (0, 5))]), newest=1_000)
+    identity.control(EpochStart("a", 3, 2, 9), newest=1_000)
+    assert identity.settle() == [Gap("a", 2, 0, 9, "open")]
+    identity.forget(500)
+    _, _, gaps = identity.admit(frames([("a", 2, (0, 10))]), newest=1_000)
+    assert [(gap.first, gap.last, gap.state) for gap in gaps] == [(0, 9, "closed")]
+
+
+def test_the_tail_of_a_forgotten_epoch_is_not_missed_when_its_end_is_told_again() -> None:
+    identity = PartitionIdentity()
+    identity.admit(frames([("a", 1, (0, 5))]), newest=10)
+    identity.admit(frames([("a", 2, (0, 5))]), newest=20)
+    identity.admit(frames([("a", 3, (0, 5))]), newest=1_000)
+    identity.forget(500)
+    identity = PartitionIdentity.unpack(identity.pack())
+    assert identity.control(EpochStart("a", 3, 2, 4), newest=1_000) == []
+    assert identity.settle() == []
+    assert not identity.remember("a", 2, 1, 1)
+
+
+def test_a_gap_of_an_earlier_life_is_closed_once_and_as_such() -> None:
+    identity = PartitionIdentity()
+    identity.admit(frames([("a", 1, (0, 5)), ("a", 1, (9, 10))]), newest=1)
+    assert identity.settle() == [Gap("a", 1, 5, 8, "open")]
+    identity.begin_again()
+    assert identity.remember("a", 1, 5, 8)
+    _, _, gaps = identity.admit(frames([("a", 1, (5, 9))]), newest=2)
+    assert gaps == [Gap("a", 1, 5, 8, "closed", REPORTED_BEFORE)]
+
+
+def test_an_epoch_that_is_only_remembered_says_nothing_of_what_is_missing_in_it() -> None:
+    identity = PartitionIdentity()
+    identity.remember("a", 1, 3, 4)
+    assert identity.control(EpochStart("a", 2, 1, 1999), newest=1) == []
+    assert identity.settle() == []

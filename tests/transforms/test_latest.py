@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +51,14 @@ def test_texts_states_and_several_measurements_have_their_place() -> None:
     )
     assert json.loads(blob["text"][0]) == {"content_type": "image/png", "value": "4 bytes"}
     assert blob["value"][0] is None
+
+
+def test_what_json_cannot_write_is_null_among_several_measurements() -> None:
+    found = latest(
+        columns([{"lat": float("nan"), "lon": float("-inf"), "up": 1.5}], lat=pl.Float64(), lon=pl.Float32(), up=pl.Float64()),
+        updated_at=0,
+    )
+    assert msgspec.json.decode(found["text"][0]) == {"lat": None, "lon": None, "up": 1.5}
 
 
 def test_no_events_are_no_rows() -> None:

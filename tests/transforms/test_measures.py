@@ -16,10 +16,11 @@ import pytest
 from ddsketch.ddsketch import BaseDDSketch
 from ddsketch.mapping import CubicallyInterpolatedMapping
 from ddsketch.store import DenseStore
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas.errors import ConfigurationError
+from tests.examples import examples
 from transforms.aggregates import ON_TIME, merge, pack, row_types, rows, unpack
 from transforms.measures import AggregateConfig, measures_of
 from transforms.measures.percentiles import keys_of, values_of
@@ -137,7 +138,7 @@ def same(found: Any, expected: Any) -> bool:
     )
 
 
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(st.lists(event, max_size=40), st.lists(st.integers(0, 40), max_size=4), st.randoms(use_true_random=False))
 @example([(0, "a", 1e300, 1, 1), (0, "a", -1e300, 1, 1), (1, "a", 5e-324, 1, 0)], [1], random.Random(1))
 @example([(0, "a", math.inf, 1, 1), (0, "a", 3e9, 1, 1), (1, "a", 2.5, 1, 0)], [2], random.Random(1))

@@ -6,16 +6,17 @@ import dataclasses
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import ConfigurationError
-from transforms.rules.book import Book
+from transforms.rules.book import Book, slack
 from transforms.rules.machine import Position, SeriesState, judge
 from transforms.rules.match import TIME, judged
-from transforms.rules.spec import Limit, Rule
+from transforms.rules.spec import CommandConfig, Limit, Rule
 
 ROWS = st.lists(st.tuples(st.integers(1, 5), st.booleans(), st.booleans()), max_size=60)
 
@@ -170,11 +171,90 @@ def test_silence_is_told_once_and_ends_with_the_next_row(silent: int, expected: 
     assert [fired.change for fired in back] == (["cleared"] if expected else [])
 
 
+@given(
+    steps=st.lists(st.tuples(st.sampled_from(["a", "b"]), st.integers(1, 25)), max_size=60),
+    crash=st.integers(0, 60),
+    back=st.integers(0, 60),
+)
+def test_a_restart_tells_of_every_silence_and_of_no_other(steps: list[tuple[str, int]], crash: int, back: int) -> None:
+    """Killed after any row and started again from any earlier one, however the series keep time with one another."""
+    of, memory = rule(when="", until="", absent=40), dict[Any, bytes]()
+    rows, time = [], 0
+    for device, step in steps:
+        time += step
+        rows.append((device, time))
+
+    def run(book: Book, start: int, end: int) -> list[tuple[str, int]]:
+        """Device and time of every silence told."""
+        raised = []
+        for device, time in rows[start:end]:
+            silent = book.absent(of, time - 1, now=0)
+            raised += [(fired.device, fired.time) for fired in silent.fired]
+            memory.update(silent.remember | book.seen(of, [(device, "c", time, time)], now=0).remember)
+        return raised
+
+    crash = min(crash, len(rows))
+    raised = run(Book(), 0, crash)
+    again = Book.remembered(memory, 0, 1)
+    again.expect_unremembered(of)
+    raised += run(again, max(0, crash - back), len(rows))
+    for device in ("a", "b"):
+        times = [time for of_device, time in rows if of_device == device]
+        told = [time for of_device, time in raised if of_device == device]
+        assert not [due for due in told for time in times if due - 40 < time < due], "it was not silent"
+        for last, following in pairwise(times):
+            if following - last > 40 + slack(of):
+                assert any(last < due < following for due in told), "its silence was not told"
+
+
+def test_a_series_that_is_seen_all_the_time_is_not_remembered_all_the_time() -> None:
+    of, book = rule(when="", until="", absent=120), Book()
+    writes = [bool(book.seen(of, [("a", "c", time, time), ("b", "c", time, time)], now=0).remember) for time in range(1200)]
+    assert sum(writes) == 1200 / slack(of)
+
+
+@given(values=VALUES, crash=st.integers(0, 40), back=st.integers(0, 40))
+def test_a_restart_repeats_no_event_of_a_rule_for_each_that_is_limited(
+    values: list[tuple[str, float]], crash: int, back: int
+) -> None:
+    of = rule(each=True, limit=Limit(2, 10))
+
+    def run(book: Book, start: int, end: int, memory: dict[Any, bytes]) -> set[str]:
+        out = book.judge(of, judged(of, events(values[start:end], first=start)).iter_rows(named=True), now=0)
+        memory |= out.remember
+        return {fired.id for fired in out.fired}
+
+    crash, memory = min(crash, len(values)), dict[Any, bytes]()
+    undisturbed = run(Book(), 0, len(values), {})
+    before = run(Book(), 0, crash, memory)
+    assert before | run(Book.remembered(memory, 0, 1), max(0, crash - back), len(values), memory) == undisturbed
+
+
+def test_names_of_any_letters_keep_their_state() -> None:
+    of, book = rule(), Book()
+    for first in range(3):
+        found = book.judge(of, judged(of, events([("a\0b", 9.0)], first=first)).iter_rows(named=True), now=0).fired
+        assert len(found) == (first == 0)
+        book = Book.unpack(book.pack())
+
+
 def test_a_rule_for_each_event_fires_for_each() -> None:
     of = rule(each=True)
     found = Book().judge(of, judged(of, events([("a", 9.0), ("a", 8.0), ("a", 1.0), ("a", 7.0)])).iter_rows(named=True), now=0)
     assert [fired.time for fired in found.fired] == [0, 1, 3]
     assert len({fired.id for fired in found.fired}) == 3
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_json_cannot_write_is_null_in_the_command_and_told_by_the_alert(value: float) -> None:
+    order = CommandConfig("g", "fan", "set", {"level": "{value}", "levels": ["{value}", "{seq}"], "said": "to {value}"})
+    of = rule(when="value > 5 OR value < 0", until="value < 1", command=order)
+    (found,) = Book().judge(of, judged(of, events([("a", value)])).iter_rows(named=True), now=0).fired
+    assert found.command is not None
+    assert msgspec.json.decode(found.command.args) == {"level": None, "levels": [None, 0], "said": f"to {value}"}
+    detail = msgspec.json.decode(found.detail)
+    assert detail["value"] is None
+    assert detail["not_finite"] == {"value": str(value)}
 
 
 def test_errors_are_of_configuration() -> None:

@@ -76,6 +76,10 @@ def test_no_rules_are_no_rules() -> None:
             'on = "events"\nwhen = "value > 1"\ncommand = { gateway = "g", device = "{devise}", name = "x" }',
             "devise} is no column",
         ),
+        (
+            'on = "events"\nwhen = "value > 1"\ncommand = { gateway = "g", device = "d", name = "x", args = { level = [inf] } }',
+            "command: args hold a number that JSON cannot write",
+        ),
         ('on = "events"\nwhen = "value > 1"\ncommand = { gateway = "a b", device = "d", name = "x" }', "cannot name a gateway"),
         (
             'on = "windows"\nwindow = "half_hour"\nwhen = "mean > 1"\ncommand={gateway="{gateway}",device="d",name="x"}',

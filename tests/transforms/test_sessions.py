@@ -13,12 +13,13 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.window import GlobalWindows, Sessions, TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import ConfigurationError
 from storage.spans import survivors
 from storage.tables import SESSIONS
+from tests.examples import examples
 from tests.transforms.test_windowing import State, Statistics, Timer, admitted, at_least_one, check, columns
 from transforms.admit import BEFORE_ALL
 from transforms.aggregates import LATE, ON_TIME
@@ -62,7 +63,7 @@ def shown(rows: pl.DataFrame) -> dict[tuple[str, int, int], tuple[int, float, fl
     return found  # type: ignore[return-value]
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.lists(event, min_size=1, max_size=40), st.integers(1, 6), st.randoms(use_true_random=False))
 def test_sessions_equal_plain_python_in_any_order_and_grouping(events: list[Event], blocks: int, chance: Any) -> None:
     kept: dict[int, list[pl.DataFrame]] = defaultdict(list)
@@ -200,7 +201,7 @@ def test_a_runner_that_forgets_first_loses_nothing() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(st.tuples(st.integers(0, PERIOD - 1), st.sampled_from("ab"), st.integers(0, 12)), min_size=1, max_size=50))
 def test_what_stands_in_a_store_is_exact_after_any_lateness(steps: list[tuple[int, str, int]]) -> None:
     """Events at any time, while the watermark goes its own way."""
@@ -217,6 +218,7 @@ def test_what_stands_in_a_store_is_exact_after_any_lateness(steps: list[tuple[in
     assert shown(period.table) == plain(events)
 
 
+@pytest.mark.slow
 def test_many_partials_are_kept_as_few() -> None:
     period = Period()
     for place in range(100):

@@ -12,6 +12,8 @@ import pytest
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.window import FixedWindows, SlidingWindows, TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
+from hypothesis import given
+from hypothesis import strategies as st
 
 from transforms.admit import BEFORE_ALL, Admitted
 from transforms.aggregates import LATE, ON_TIME, pack
@@ -87,6 +89,7 @@ class WithWindow(beam.DoFn):
         yield (size, window.start.micros, device, channel), values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 3])
 def test_bounded_input_gives_the_rows_of_beams_own_windows(shards: int) -> None:
     found = events(600)
@@ -266,3 +269,26 @@ def test_an_event_counts_only_in_its_windows_that_still_take_events() -> None:
     keys, corrections = assigned(admitted([(5 * SECOND, "d", "c", 1.0)], watermark=12 * SECOND), Resumption())
     assert keys == {f"sliding|{start * SECOND}|0" for start in (0, -10)}
     assert corrections == set()
+
+
+@given(
+    times=st.lists(st.integers(-20, 45).map(lambda tenth: tenth * SECOND), min_size=1, max_size=20),
+    watermark=st.integers(0, 60).map(lambda second: second * SECOND),
+)
+def test_what_a_window_has_missed_is_counted_as_events(times: list[int], watermark: int) -> None:
+    told: dict[str, int] = {}
+    element = admitted([(time, "d", "c", 1.0) for time in times], watermark=watermark)
+    list(AssignWindows(WINDOWS, missed=told.__setitem__).process(element))
+    for window in WINDOWS:
+        closed = [
+            any(start + window.size + window.allowed_lateness <= watermark for start in window.starts(time)) for time in times
+        ]
+        assert told.get(window.name, 0) == sum(closed)
+
+
+def test_what_was_counted_before_a_restart_is_not_counted_again() -> None:
+    element = admitted([(5 * SECOND, "d", "c", 1.0)], watermark=12 * SECOND, next_offset=5)
+    for done, expected in ((4, {"fixed": 1, "sliding": 1}), (5, {})):
+        told: dict[str, int] = {}
+        list(AssignWindows(WINDOWS, resumption=Resumption(done={("topic", 0): done}), missed=told.__setitem__).process(element))
+        assert told == expected

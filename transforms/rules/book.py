@@ -15,13 +15,12 @@ from transforms.rules.memory import Series
 from transforms.rules.spec import Rule
 
 BEFORE_ALL: Final = -(2**62)
-_SEPARATOR: Final = "\0"
 _OWN_COLUMNS: Final = (RAISES, CLEARS, TIME)
 
 
 class _Packed(msgspec.Struct, array_like=True):
     judged: int
-    series: dict[str, SeriesState]
+    series: dict[Series, SeriesState]
 
 
 @dataclass(slots=True)
@@ -37,17 +36,16 @@ class Book:
 
     def __init__(self, series: dict[Series, SeriesState] | None = None, judged: int = BEFORE_ALL) -> None:
         self.series = series or {}
-        #: In an ordered rule: rows up to this time have been judged; in one on absence: up to here its states are remembered.
-        #: µs since 1970, UTC.
+        #: In an ordered rule: rows up to this time have been judged, µs since 1970, UTC.
         self.judged = judged
 
     @classmethod
     def unpack(cls, data: bytes) -> Book:
         packed = msgspec.msgpack.decode(data, type=_Packed)
-        return cls({_series(key): state for key, state in packed.series.items()}, packed.judged)
+        return cls(packed.series, packed.judged)
 
     def pack(self) -> bytes:
-        return msgspec.msgpack.encode(_Packed(self.judged, {_SEPARATOR.join(series): of for series, of in self.series.items()}))
+        return msgspec.msgpack.encode(_Packed(self.judged, self.series))
 
     @classmethod
     def remembered(cls, states: Mapping[Series, bytes], shard: int, shards: int) -> Book:
@@ -64,7 +62,7 @@ class Book:
                 out.fired.append(fired(rule, RAISED, _shown(row), _cause(rule, row), time=at.time, now=now))
                 continue
             state = self.series.get(series)
-            if not rule.each and state is not None and not at.follows(state.at, ordered=rule.is_ordered):
+            if state is not None and not at.follows(state.at, ordered=rule.is_ordered):
                 continue
             if state is None:
                 state = self.series[series] = SeriesState(at)
@@ -82,14 +80,18 @@ class Book:
         self.series = {series: state for series, state in self.series.items() if not state.is_idle or state.at.time > self.judged}
 
     def seen(self, rule: Rule, spans: Iterable[tuple[str, str, int, int]], *, now: int) -> Outcome:
-        """In a rule on absence: device, channel, first and last time of rows that have come."""
+        """In a rule on absence: device, channel, first and last time of rows that have come.
+
+        What is remembered of a series is never further than `slack` behind its newest row.
+        """
         out = Outcome()
+        moved: list[Series] = []
         for device, channel, first, last in spans:
             series = (device, channel)
             state = self.series.get(series)
             if state is None:
                 state = self.series[series] = SeriesState(Position(last))
-                out.remember[series] = msgspec.msgpack.encode(state)
+                _remember(series, state, out)
                 continue
             silent_since = state.at.time
             if last <= silent_since:
@@ -99,7 +101,17 @@ class Book:
                 state.active = False
                 time = first if first > silent_since else last
                 out.fired.append(_absence(rule, CLEARED, series, silent_since, time=time, now=now))
-                out.remember[series] = msgspec.msgpack.encode(state)
+                _remember(series, state, out)
+            elif last - state.remembered >= slack(rule):
+                _remember(series, state, out)
+            else:
+                moved.append(series)
+        if out.remember:
+            # As there is a write, those go with it that would soon want one of their own.
+            for series in moved:
+                state = self.series[series]
+                if state.at.time - state.remembered >= slack(rule) // 2:
+                    _remember(series, state, out)
         return out
 
     def absent(self, rule: Rule, time: int, *, now: int) -> Outcome:
@@ -110,15 +122,28 @@ class Book:
                 state.active = True
                 due = state.at.time + rule.absent
                 out.fired.append(_absence(rule, RAISED, series, state.at.time, time=due, now=now))
-                out.remember[series] = msgspec.msgpack.encode(state)
+                _remember(series, state, out)
         return out
 
     def next_absence(self, rule: Rule) -> int | None:
         """Event time at which `absent` may have something to say."""
         return min((state.at.time + rule.absent for state in self.series.values() if not state.active), default=None)
 
-    def states(self) -> dict[Series, bytes]:
-        return {series: msgspec.msgpack.encode(state) for series, state in self.series.items()}
+    def expect_unremembered(self, rule: Rule) -> None:
+        """In a rule on absence, after `remembered`: take each series to be as new as it may have been: none is told early."""
+        for state in self.series.values():
+            if not state.active:
+                state.at = Position(state.at.time + slack(rule))
+
+
+def slack(rule: Rule) -> int:
+    """µs of silence that a restart may not know of: a quarter of what is allowed, so that not every row is a write."""
+    return rule.absent // 4
+
+
+def _remember(series: Series, state: SeriesState, out: Outcome) -> None:
+    state.remembered = state.at.time
+    out.remember[series] = msgspec.msgpack.encode(state)
 
 
 def _position(rule: Rule, row: Mapping[str, Any]) -> Position:
@@ -139,8 +164,3 @@ def _cause(rule: Rule, row: Mapping[str, Any]) -> dict[str, Any]:
 def _absence(rule: Rule, change: Any, series: Series, since: int, *, time: int, now: int) -> Fired:
     row = {"device": series[0], "channel": series[1], "silent_since": since}
     return fired(rule, change, row, {"silent_since": since}, time=time, now=now)
-
-
-def _series(key: str) -> Series:
-    device, _, channel = key.partition(_SEPARATOR)
-    return device, channel

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import msgspec
 
 from schemas.command import Command
+from transforms.jsontext import json_text
 from transforms.rules import template
 from transforms.rules.machine import RAISED, Change
 from transforms.rules.spec import CommandConfig, Rule
@@ -29,7 +31,8 @@ class Fired(msgspec.Struct, frozen=True):
     time: int
     #: What the cause is, a JSON object.
     cause: str
-    #: The cause's columns, a JSON object.
+    #: The cause's columns, a JSON object. Numbers that JSON cannot write are null, in the command too, and told as texts in
+    #: ``not_finite``.
     detail: str
     alert: bool
     command: Command | None
@@ -50,7 +53,7 @@ def fired(rule: Rule, change: Change, row: Mapping[str, Any], cause: Mapping[str
         change=change,
         time=time,
         cause=identity,
-        detail=json.dumps({name: value for name, value in row.items() if name not in ("device", "channel")}, default=str),
+        detail=_detail(row),
         alert=rule.alert,
         command=None if order is None else _command(rule, order, row, id_, now),
         window_start=row.get("window_start") if rule.window else None,
@@ -66,13 +69,19 @@ def deterministic_id(*parts: str) -> str:
     return str(uuid.UUID(bytes=bytes(digest)))
 
 
+def _detail(row: Mapping[str, Any]) -> str:
+    columns = {name: value for name, value in row.items() if name not in ("device", "channel")}
+    odd = {name: str(value) for name, value in columns.items() if isinstance(value, float) and not math.isfinite(value)}
+    return json_text({"not_finite": odd, **columns} if odd else columns, default=str)
+
+
 def _command(rule: Rule, order: CommandConfig, row: Mapping[str, Any], id_: str, now: int) -> Command:
     return Command(
         id=id_,
         gateway=template.fill_text(order.gateway, row),
         device=template.fill_text(order.device, row),
         name=template.fill_text(order.name, row),
-        args=json.dumps(template.fill(order.args, row), default=str),
+        args=json_text(template.fill(order.args, row), default=str),
         issuer=f"rule:{rule.name}",
         issued_at=now,
         deadline=now + round(order.deadline * 1_000_000),

@@ -48,6 +48,8 @@ class SeriesState(msgspec.Struct, array_like=True):
     since: int | None = None
     #: When it was raised, newest last, as far as the limit looks back.
     raises: list[int] = []
+    #: In a rule on absence: the newest row that is remembered beyond the job's life, µs since 1970, UTC.
+    remembered: int = -(2**62)
 
     @property
     def is_idle(self) -> bool:

@@ -16,6 +16,7 @@ from schemas.topics import commands_topic
 from settings import Seconds, convert, seconds_of
 from transforms.aggregates import row_types
 from transforms.columns import column_types
+from transforms.jsontext import finite
 from transforms.rules import condition, template
 from transforms.sessions import session_types
 from transforms.windows import WindowSpec
@@ -168,6 +169,8 @@ def _check_command(field: str, command: CommandConfig, config: RuleConfig, schem
                 )
     if not template.names(command.gateway):
         commands_topic(command.gateway)
+    if finite(command.args) != command.args:
+        raise ConfigurationError(f"{field}: args hold a number that JSON cannot write", remedy="give a finite number, or a text")
     if command.deadline <= 0:
         raise ConfigurationError(f"{field}: deadline must be above zero")
 

@@ -232,23 +232,13 @@ class _Absence(_Step):
             self._arm(rule, book, armed, due, at_least=time.micros)
             return
         outcome = book.seen(rule, unpack(data).select(*SERIES, "first", "last").iter_rows(), now=self._clock())
-        newest_time = max(book.judged, newest(data))
-        if newest_time - book.judged >= rule.absent // 4:
-            # A restart knows the silence of a series to a quarter of what is allowed, without a write for every row.
-            outcome.remember = book.states()
-            book.judged = newest_time
         self._arm(rule, book, armed, due, at_least=time.micros)
         yield from self.close(key, book, state, outcome)
 
     def open(self, key: str, state: Any) -> Book:
-        if state.read() or self._memory is None:
-            return super().open(key, state)
         book = super().open(key, state)
-        rule = self.rule(key)
-        for found in book.series.values():
-            if not found.active:
-                # Rows may have come after it was last remembered.
-                found.at = type(found.at)(found.at.time + rule.absent // 4)
+        if not state.read():
+            book.expect_unremembered(self.rule(key))
         return book
 
     @on_timer(DUE)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from gateway_agent.driver import Context
+from gateway_agent.drivers.replay.fingerprint import fingerprint
 from gateway_agent.drivers.replay.settings import ReplaySettings
 from schemas.errors import ConfigurationError, IoTCloudError
 
@@ -30,7 +31,7 @@ _DRAIN: Final = 30.0
 _STORE_EVERY: Final = 1.0
 #: Seconds between the last byte's being read and the end of the line.
 _HANDED_ON: Final = 0.5
-_STATE: Final = "bytes"
+_STATE: Final = "capture"
 
 
 def check(settings: ReplaySettings) -> None:
@@ -46,7 +47,7 @@ def play_bytes(context: Context, settings: ReplaySettings) -> None:
     """
     with _open(settings) as data, _terminal(Path(settings.link)) as terminal:
         size = os.fstat(data.fileno()).st_size
-        offset = min(int(context.state.get(_STATE, 0)), size)
+        offset = min(_offset(context, data, settings), size)
         data.seek(offset)
         if offset == size or not terminal.wait_for_reader(context):
             return
@@ -67,11 +68,26 @@ def play_bytes(context: Context, settings: ReplaySettings) -> None:
                 offset += written
                 chunk = chunk[written:]
             if time.monotonic() - stored > _STORE_EVERY:
-                context.state[_STATE] = offset
+                _note(context, data, offset)
                 stored = time.monotonic()
-        context.state[_STATE] = size
+        _note(context, data, size)
         terminal.drain(context)
         context.log.info("the captured bytes have ended", file=settings.file, bytes=size)
+
+
+def _offset(context: Context, data: BinaryIO, settings: ReplaySettings) -> int:
+    """How far an earlier process had come with this file."""
+    stored = context.state.get(_STATE)
+    if stored is None:
+        return 0
+    if fingerprint(data.fileno(), sample=stored["file"][0]) != stored["file"]:
+        context.log.warning("other bytes than before: they are replayed from their beginning", file=settings.file)
+        return 0
+    return int(stored["offset"])
+
+
+def _note(context: Context, data: BinaryIO, offset: int) -> None:
+    context.state[_STATE] = {"file": fingerprint(data.fileno()), "offset": offset}
 
 
 class _Terminal:

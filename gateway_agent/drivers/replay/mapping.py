@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import json
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from gateway_agent.drivers.replay.settings import ReplaySettings
 from gateway_agent.drivers.replay.times import TimeReader, time_reader
-from gateway_agent.drivers.replay.values import ValueReader, value_reader
+from gateway_agent.drivers.replay.values import ValueReader, shown, value_reader
 from schemas.errors import ConfigurationError, SchemaError
 from schemas.registry import EventSchema, load_event_schema, shipped
+
+#: What else than a comma separates cells in files that are called CSV.
+_DELIMITERS: Final = ";\t|,"
 
 #: Raises LookupError when the row has no such cell.
 Cell = Callable[[Any], Any]
@@ -42,9 +46,14 @@ class RowMapping:
     read_time: TimeReader
     device_parts: tuple[str | Cell, ...]
     channels: tuple[tuple[str, tuple[_Field, ...]], ...]
+    #: How many columns the header names; None for objects, which have no header.
+    width: int | None = None
 
     def time(self, cells: Any) -> int:
-        """The row's time in µs since 1970, UTC. Raises ValueError."""
+        """The row's time in µs since 1970, UTC. Raises ValueError, also for a row that is not to be believed at all."""
+        # A cell too many tells that those before it may stand in each other's places: 45,93 meant as 45.93.
+        if self.width is not None and len(cells) > self.width and any(map(str.strip, cells[self.width :])):
+            raise ValueError(f"{len(cells)} cells, the header names {self.width}")
         try:
             cell = self.time_cell(cells)
         except LookupError:
@@ -63,7 +72,7 @@ class RowMapping:
             except LookupError:
                 raise ValueError("the row has no cell for its device") from None
             if isinstance(cell, (bool, dict, list)):
-                raise ValueError(f"{cell!r} names no device")  # noqa: TRY004 (one error for all cells)
+                raise ValueError(f"{shown(cell)} names no device")  # noqa: TRY004 (one error for all cells)
             text = "" if cell is None else str(cell).strip()
             if not text:
                 raise ValueError("the cell for its device is empty")
@@ -96,7 +105,7 @@ def mapping(settings: ReplaySettings, schemas: Mapping[str, EventSchema], header
     assert settings.time is not None  # settings are checked
 
     def cell(column: str, field: str) -> Cell:
-        return _cell(column, header, where=f"{settings.file}: {field}")
+        return _cell(column, header, where=field)
 
     channels = []
     for channel, columns in settings.channels.items():
@@ -111,7 +120,13 @@ def mapping(settings: ReplaySettings, schemas: Mapping[str, EventSchema], header
             parts.append(text)
         if column:
             parts.append(cell(column, "device"))
-    return RowMapping(cell(settings.time.column, "time.column"), time_reader(settings.time), tuple(parts), tuple(channels))
+    return RowMapping(
+        cell(settings.time.column, "time.column"),
+        time_reader(settings.time),
+        tuple(parts),
+        tuple(channels),
+        width=None if header is None else len(header),
+    )
 
 
 def device_parts(template: str) -> list[tuple[str, str]]:
@@ -166,11 +181,20 @@ def _cell(column: str, header: Sequence[str] | None, *, where: str) -> Cell:
         return lambda cells: cells[column]
     if column not in header:
         raise ConfigurationError(
-            f"{where}: the recording has no column {column!r}; {_nearest(column, header)}",
-            remedy="name a column of its first line",
+            f"{where}: the recording has no column {column!r}; {_nearest(column, header)}", remedy=_other_delimiter(header)
+        )
+    if header.count(column) > 1:
+        raise ConfigurationError(
+            f"{where}: the recording has {header.count(column)} columns {column!r}", remedy="give each a name of its own"
         )
     index = header.index(column)
     return lambda cells: cells[index]
+
+
+def _other_delimiter(header: Sequence[str]) -> str:
+    """What to do about a column that is not there: a header of one name often is several, separated otherwise."""
+    found = next((mark for mark in _DELIMITERS if mark in header[0]), "") if len(header) == 1 else ""
+    return f"is it separated by delimiter = {json.dumps(found)}?" if found else "name a column of its first line"
 
 
 def _nearest(name: str, valid: Sequence[str]) -> str:

@@ -105,7 +105,7 @@ def _commit(context: Context, recording: Recording, batch: list[tuple[Row, Event
         try:
             context.emit_many([event for _, event in batch])
         except SchemaError:
-            # Nothing of it was taken: one of them is larger than the broker allows, say.
+            # Nothing of it was taken, whatever was wrong: one of them is larger than the broker allows, say.
             for row, event in batch:
                 try:
                     context.emit_many([event])

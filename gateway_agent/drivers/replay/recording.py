@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Final
 
+from gateway_agent.drivers.replay.fingerprint import SAMPLE, Fingerprint, fingerprint
 from gateway_agent.drivers.replay.lines import CHUNK, read_lines
 from gateway_agent.drivers.replay.mapping import RowMapping, mapping
 from gateway_agent.drivers.replay.merge import Timed, check_overlap, merge
@@ -22,7 +22,6 @@ from schemas.registry import EventSchema
 
 #: Bytes that the buffers of all open runs take together, about.
 _BUFFERS: Final = 1 << 20
-_SAMPLE: Final = 4_096
 #: Rows between questions whether to go on.
 _LOOK_UP: Final = 4_096
 
@@ -50,14 +49,10 @@ class Recording:
     mapping: RowMapping
     settings: ReplaySettings
 
-    def fingerprint(self, sample: int = _SAMPLE) -> list[int | str]:
-        """Tells this recording, understood this way, from another; a file that has only grown keeps the same.
-
-        The size of the sample at the file's beginning, and a hash of it and of what the order of its rows depends on.
-        """
-        data = os.pread(self.file, sample, 0)
-        about = f"{self.settings.format} {self.settings.delimiter} {self.settings.time}".encode()
-        return [len(data), hashlib.sha256(data + about).hexdigest()[:32]]
+    def fingerprint(self, sample: int = SAMPLE) -> Fingerprint:
+        """Tells this recording, understood this way, from another; what is said is what the order of its rows depends on."""
+        about = f"{self.settings.format} {self.settings.delimiter} {self.settings.time}"
+        return fingerprint(self.file, about, sample=sample)
 
     def in_time_order(self, after: Place | None, report: Report, stopping: Callable[[], bool]) -> Iterator[Timed] | None:
         """The rows after a place, merged. Rows without a time are reported first, all of them, in one pass.
@@ -93,19 +88,20 @@ class Recording:
         return merge(segments, read)
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_recording(settings: ReplaySettings, schemas: Mapping[str, EventSchema]) -> Iterator[Recording]:
     """Open what ``settings`` name; rows that are appended later are not seen. Raises `ConfigurationError`."""
-    try:
-        file = os.open(settings.file, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ConfigurationError(
-            f"file: {settings.file}: cannot be read: {error.strerror}", remedy="give the path of a recording"
-        ) from error
-    try:
-        yield _understand(file, settings, schemas)
-    finally:
-        os.close(file)
+    with contextlib.ExitStack() as opened:
+        try:
+            # A pipe would be waited for.
+            file = os.open(settings.file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            opened.callback(os.close, file)
+            recording = _understand(file, settings, schemas)
+        except OSError as error:
+            raise ConfigurationError(
+                f"file: {settings.file}: cannot be read: {error.strerror}", remedy="give the path of a recording"
+            ) from error
+        yield recording
 
 
 def _understand(file: int, settings: ReplaySettings, schemas: Mapping[str, EventSchema]) -> Recording:
@@ -124,6 +120,8 @@ def _understand(file: int, settings: ReplaySettings, schemas: Mapping[str, Event
     if header.cells is None:
         raise ConfigurationError(f"file: {settings.file}:{header.line}: {header.problem}", remedy="its first line names columns")
     columns = [name.strip() for name in header.cells]
+    if any("\r" in name for name in columns):
+        raise ConfigurationError(f"file: {settings.file}: its lines end with CR alone", remedy=r"convert it: tr '\r' '\n'")
     after_header, line = (first[1].offset, first[1].line) if len(first) > 1 else (size, header.line + 1)
     return Recording(file, settings.file, size, after_header, line, read_rows, mapping(settings, schemas, columns), settings)
 

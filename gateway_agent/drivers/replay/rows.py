@@ -84,6 +84,9 @@ def jsonl_rows(lines: Iterable[tuple[int, bytes]], line: int) -> Iterator[Row]:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             yield Row(offset, number, len(data), None, f"not JSON: {error}")
             continue
+        except RecursionError:
+            yield Row(offset, number, len(data), None, "nested too deeply")
+            continue
         if isinstance(cells, dict):
             yield Row(offset, number, len(data), cells)
         else:
@@ -101,9 +104,17 @@ def _quoted(lines: list[bytes], delimiter: str) -> tuple[list[str] | None, str]:
         text = b"\n".join(lines).decode()
     except UnicodeDecodeError as error:
         return None, f"not UTF-8: {error.reason} at byte {error.start + 1} of the row"
+    ended = False
+
+    def each() -> Iterator[str]:
+        nonlocal ended
+        for line in text.split("\n"):
+            yield line + "\n"
+        ended = True
+
     try:
-        rows = list(csv.reader([line + "\n" for line in text.split("\n")], delimiter=delimiter, strict=True))
+        rows = list(csv.reader(each(), delimiter=delimiter, strict=True))
     except csv.Error as error:
-        # The module's message for input that ends inside a quoted cell, under `strict`.
-        return None, _OPEN if "unexpected end" in str(error) else f"not CSV: {error}"
+        # Under `strict`, wanting more than there is means to be inside a quoted cell.
+        return None, _OPEN if ended else f"not CSV: {error}"
     return (rows[0], "") if len(rows) == 1 else (None, "not one row")

@@ -8,6 +8,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from gateway_agent.drivers.replay.settings import TimeOf
+from gateway_agent.drivers.replay.values import shown
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -20,7 +21,10 @@ _UNITS: Final = {
 }
 #: Years 1 to 9999: what a datetime, and so an event, can hold.
 _EARLIEST: Final = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
-_LATEST: Final = (datetime(9999, 12, 31, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LATEST: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+#: Power of ten that no time of these years reaches, whatever the unit.
+_TOO_GREAT: Final = 21
+_OUTSIDE: Final = "a time outside the years 1 to 9999"
 
 #: Raises ValueError, which says why, for a cell that holds no time.
 TimeReader = Callable[[Any], int]
@@ -38,11 +42,11 @@ def time_reader(time: TimeOf) -> TimeReader:
 def _numbered(start: int, first: int, step: int) -> TimeReader:
     def read(cell: Any) -> int:
         if isinstance(cell, bool) or (isinstance(cell, str) and "_" in cell) or isinstance(cell, float):
-            raise ValueError(f"{cell!r} is not a running number")
+            raise ValueError(f"{shown(cell)} is not a running number")
         try:
             number = int(cell)
         except (TypeError, ValueError):
-            raise ValueError(f"{cell!r} is not a running number") from None
+            raise ValueError(f"{shown(cell)} is not a running number") from None
         return _checked(start + (number - first) * step)
 
     return read
@@ -52,25 +56,30 @@ def _counted(unit: str) -> TimeReader:
     factor = _UNITS[unit]
 
     def read(cell: Any) -> int:
-        if isinstance(cell, bool) or (isinstance(cell, str) and "_" in cell):
-            raise ValueError(f"{cell!r} is not a number of {unit} since 1970")
+        if isinstance(cell, (bool, dict, list)) or (isinstance(cell, str) and "_" in cell):
+            raise ValueError(f"{shown(cell)} is not a number of {unit} since 1970")
         try:
             # By way of text: 0.1 is meant, not the binary fraction next to it.
-            value = Decimal(str(cell).strip()) * factor
+            value = Decimal(str(cell).strip())
         except InvalidOperation:
-            raise ValueError(f"{cell!r} is not a number of {unit} since 1970") from None
+            raise ValueError(f"{shown(cell)} is not a number of {unit} since 1970") from None
         if not value.is_finite():
-            raise ValueError(f"{cell!r} is not a number of {unit} since 1970")
-        return _checked(int(value // 1))
+            raise ValueError(f"{shown(cell)} is not a number of {unit} since 1970")
+        # Before anything is computed: decimals raise at limits of their own.
+        if value.adjusted() >= _TOO_GREAT:
+            raise ValueError(_OUTSIDE)
+        return _checked(int(value * factor // 1))
 
     return read
 
 
 def _iso(cell: Any) -> int:
     try:
-        return _micros(datetime.fromisoformat(cell.strip()))
+        time = datetime.fromisoformat(cell.strip())
     except (ValueError, AttributeError, TypeError):
-        raise ValueError(f"{cell!r} is not a time such as 2010-05-09T00:00:05Z") from None
+        raise ValueError(f"{shown(cell)} is not a time such as 2010-05-09T00:00:05Z") from None
+    # Its zone may take it out of the years that a datetime in UTC has.
+    return _checked(_micros(time))
 
 
 def _micros(time: datetime) -> int:
@@ -78,6 +87,6 @@ def _micros(time: datetime) -> int:
 
 
 def _checked(time: int) -> int:
-    if not _EARLIEST <= time < _LATEST:
-        raise ValueError("a time outside the years 1 to 9999")
+    if not _EARLIEST <= time <= _LATEST:
+        raise ValueError(_OUTSIDE)
     return time

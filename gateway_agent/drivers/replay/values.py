@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable
 from typing import Any, Final
 
 #: Raises ValueError, which says why, for a cell that holds no such value.
 ValueReader = Callable[[Any], Any]
 
+_SHOWN: Final = reprlib.Repr()
+_SHOWN.maxstring = _SHOWN.maxother = _SHOWN.maxlong = 80
+
 _TRUE: Final = frozenset({"true", "1", "yes", "on"})
 _FALSE: Final = frozenset({"false", "0", "no", "off"})
+
+
+def shown(cell: Any) -> str:
+    """A cell in an error: shortened, for it may be as long or as deeply nested as a line of JSON can be."""
+    return _SHOWN.repr(cell)
 
 
 def value_reader(avro: Any) -> ValueReader | None:
@@ -27,16 +36,16 @@ def value_reader(avro: Any) -> ValueReader | None:
 def read_double(cell: Any) -> float:
     if isinstance(cell, str):
         if "_" in cell or not cell.strip():
-            raise ValueError("the cell is empty" if not cell.strip() else f"{cell!r} is not a number")
+            raise ValueError("the cell is empty" if not cell.strip() else f"{shown(cell)} is not a number")
     elif isinstance(cell, bool) or not isinstance(cell, (int, float)):
-        raise ValueError(f"{cell!r} is not a number")  # noqa: TRY004 (one error for all cells)
+        raise ValueError(f"{shown(cell)} is not a number")  # noqa: TRY004 (one error for all cells)
     try:
         value = float(cell)
     except (ValueError, OverflowError):
-        raise ValueError(f"{cell!r} is not a number") from None
+        raise ValueError(f"{shown(cell)} is not a number") from None
     # One NaN would turn every sum and mean it enters into NaN.
     if not math.isfinite(value):
-        raise ValueError(f"{cell!r} is not a finite number")
+        raise ValueError(f"{shown(cell)} is not a finite number")
     return value
 
 
@@ -45,22 +54,22 @@ def _integer(bits: int) -> ValueReader:
 
     def read(cell: Any) -> int:
         if isinstance(cell, (bool, float)) or (isinstance(cell, str) and "_" in cell):
-            raise ValueError(f"{cell!r} is not a whole number")
+            raise ValueError(f"{shown(cell)} is not a whole number")
         try:
             value = int(cell)
         except (TypeError, ValueError):
-            raise ValueError(f"{cell!r} is not a whole number") from None
+            raise ValueError(f"{shown(cell)} is not a whole number") from None
         if not -limit <= value < limit:
-            raise ValueError(f"{cell!r} does not fit into {bits} bits")
+            raise ValueError(f"{shown(cell)} does not fit into {bits} bits")
         return value
 
     return read
 
 
 def _read_boolean(cell: Any) -> bool:
-    text = str(cell).strip().lower()
+    text = "" if isinstance(cell, (dict, list)) else str(cell).strip().lower()
     if text not in _TRUE and text not in _FALSE:
-        raise ValueError(f"{cell!r} is neither true nor false")
+        raise ValueError(f"{shown(cell)} is neither true nor false")
     return text in _TRUE
 
 
@@ -68,7 +77,7 @@ def _read_string(cell: Any) -> str:
     if cell is None:
         raise ValueError("the cell is empty")
     if isinstance(cell, (dict, list)):
-        raise ValueError(f"{cell!r} is not text")  # noqa: TRY004 (one error for all cells)
+        raise ValueError(f"{shown(cell)} is not text")  # noqa: TRY004 (one error for all cells)
     return str(cell)
 
 

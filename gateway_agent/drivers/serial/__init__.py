@@ -25,7 +25,9 @@ class Serial(Driver[SerialSettings]):
         super().__init__(settings)
         self.channels = tuple(dict.fromkeys(channel for name in settings.framing for channel in _CHANNELS[name]))
         from gateway_agent.drivers.serial.reading import Line
+        from gateway_agent.serial_port import finder
 
+        finder(settings.port)  # a port that cannot be is refused now
         self._line = Line(settings)
 
     def devices(self) -> tuple[str, ...]:
@@ -39,7 +41,7 @@ class Serial(Driver[SerialSettings]):
             raise CommandFailed(f"no device {command.device!r} on this line", remedy=f"its device is {self.settings.device!r}")
         if command.name != "write":
             raise CommandFailed(f"no command {command.name!r}", remedy="the command is 'write'")
-        return self._line.write(command.args)
+        return self._line.write(command.args, deadline=command.deadline)
 
 
 driver: type[Driver[SerialSettings]] = Serial

@@ -9,6 +9,7 @@ none, and raises ValueError when it is not what its standard says. To decode ano
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -57,6 +58,11 @@ _FIXES_WITH_PLACE: Final = range(1, 5)
 #: Kind of fix by GGA's quality; 0 (none) and 7 (typed in by hand) are no measured places.
 _FIX_OF_QUALITY: Final = {1: 3, 2: 3, 3: 3, 4: 3, 5: 3, 6: 1, 8: 3}
 
+#: Numbers as NMEA writes them. What Python takes for one is more: nan, 1e400, -3 satellites, 1_0.
+_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,9}(\.[0-9]*)?")
+_COUNT: Final = re.compile(r"[0-9]{0,2}")
+_MINUTES: Final = re.compile(r"[0-5][0-9](\.[0-9]*)?")
+
 
 def decode(frame: Frame, clock: Clock) -> Position | None:
     """The position in a frame, if it holds one. Raises ValueError, which says why."""
@@ -86,8 +92,7 @@ def decode_nav_pvt(frame: bytes, _clock: Clock) -> Position | None:
 
 def decode_gga(frame: bytes, clock: Clock) -> Position | None:
     fields = _fields(frame, 10, "GGA")
-    quality = int(fields[6] or 0)
-    fix = _FIX_OF_QUALITY.get(quality)
+    fix = _FIX_OF_QUALITY.get(_count(fields[6], "quality"))
     if fix is None or not fields[2] or not fields[4]:
         return None
     if not fields[9]:
@@ -96,7 +101,7 @@ def decode_gga(frame: bytes, clock: Clock) -> Position | None:
     time = clock.at(_time_of_day(fields[1], "GGA")) if fields[1] else None
     latitude = _degrees(fields[2], 2, fields[3], "NS")
     longitude = _degrees(fields[4], 3, fields[5], "EW")
-    return _position("GGA", Position(time, latitude, longitude, float(fields[9]), int(fields[7] or 0), fix))
+    return _position("GGA", Position(time, latitude, longitude, _altitude(fields[9]), _count(fields[7], "satellites"), fix))
 
 
 def decode_rmc(frame: bytes, clock: Clock) -> Position | None:
@@ -152,11 +157,25 @@ def _degrees(text: str, whole_digits: int, direction: str, directions: str) -> f
     """Degrees and decimal minutes, such as 5327.03942 N."""
     if direction not in directions or len(direction) != 1:
         raise ValueError(f"GGA: {direction!r} is not one of {directions}")
-    degrees, minutes = int(text[:whole_digits]), float(text[whole_digits:])
-    if not 0 <= minutes < 60 or degrees < 0:
+    degrees, minutes = text[:whole_digits], text[whole_digits:]
+    if not (len(degrees) == whole_digits and degrees.isdigit() and _MINUTES.fullmatch(minutes)):
         raise ValueError(f"GGA: {text!r} is not degrees and minutes")
-    value = degrees + minutes / 60
+    value = int(degrees) + float(minutes) / 60
     return -value if direction == directions[1] else value
+
+
+def _altitude(text: str) -> float:
+    """Metres."""
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"GGA: {text!r} is not an altitude")
+    return float(text)
+
+
+def _count(text: str, name: str) -> int:
+    """A number of one or two digits; an empty field counts as 0."""
+    if not _COUNT.fullmatch(text):
+        raise ValueError(f"GGA: {name} {text!r} is not a small number")
+    return int(text or 0)
 
 
 def _position(name: str, position: Position) -> Position:

@@ -11,6 +11,8 @@ from gateway_agent.driver import CommandFailed, Context
 from gateway_agent.drivers.serial.positions import Clock, decode
 from gateway_agent.drivers.serial.scanner import Frame, Rubbish, Scanner
 from gateway_agent.drivers.serial.settings import SerialSettings, WriteArguments
+from gateway_agent.serial_port import WRITE_WITHIN
+from schemas.errors import SchemaError
 
 if TYPE_CHECKING:
     from gateway_agent.serial_port import SerialPort
@@ -54,8 +56,11 @@ class Line:
         self._emit(context, scanner.finish())
         self._summarise(context, scanner)
 
-    def write(self, arguments: WriteArguments) -> object:
-        """Write to the device; the number of bytes written. Raises `CommandFailed`, or `SerialUnavailable` without a port."""
+    def write(self, arguments: WriteArguments, *, deadline: int) -> object:
+        """Write to the device until ``deadline``, µs since 1970; the number of bytes written.
+
+        Raises `CommandFailed`, or `SerialUnavailable` without a port or when the device does not take all of it in time.
+        """
         if bool(arguments.text) == bool(arguments.hex):
             raise CommandFailed("give either 'text' or 'hex'", remedy='such as {"hex": "b562060100"}')
         try:
@@ -65,33 +70,37 @@ class Line:
         port = self._port
         if port is None:
             raise CommandFailed("the line is not being read yet", remedy="try again")
-        port.write(data)
+        port.write(data, within=min(WRITE_WITHIN, deadline / 1_000_000 - time.time()))
         return {"written": len(data)}
 
     def _scanner(self) -> Scanner:
         return Scanner(self._settings.framing, longest=int(self._settings.longest_frame), delimiter=self._delimiter)
 
     def _emit(self, context: Context, found: Iterable[Frame | Rubbish]) -> None:
-        device = self._settings.device
         for one in found:
             if isinstance(one, Rubbish):
                 self._reject(context, one.offset, f"{one.length} bytes skipped: {one.reason}")
                 continue
-            if one.kind == "line":
-                context.emit(device, "lines", value=one.data.removesuffix(self._delimiter).rstrip(b"\r").decode())
-                continue
-            if one.kind == "nmea":
-                context.emit(device, "sentences", value=one.data.rstrip(b"\r\n").decode("ascii"))
             try:
-                position = decode(one, self._clock)
-            except ValueError as error:
+                self._tell(context, one)
+            except (ValueError, SchemaError) as error:
+                # One sentence that is not what its standard says, or too long for the broker, is no reason to stop reading.
                 self._reject(context, one.offset, str(error))
-                continue
-            if position:
-                event_time, *_ = position
-                fields = position._asdict()
-                del fields["time"]
-                context.emit(device, "position", event_time=event_time, **fields)
+
+    def _tell(self, context: Context, frame: Frame) -> None:
+        """Emit what a frame says. Raises ValueError or `SchemaError` for what it does not say rightly."""
+        device = self._settings.device
+        if frame.kind == "line":
+            context.emit(device, "lines", value=frame.data.removesuffix(self._delimiter).rstrip(b"\r").decode())
+            return
+        if frame.kind == "nmea":
+            context.emit(device, "sentences", value=frame.data.rstrip(b"\r\n").decode("ascii"))
+        position = decode(frame, self._clock)
+        if position:
+            event_time, *_ = position
+            fields = position._asdict()
+            del fields["time"]
+            context.emit(device, "position", event_time=event_time, **fields)
 
     def _reject(self, context: Context, offset: int, reason: str) -> None:
         context.reject(f"{self._settings.port}@{offset}", reason)

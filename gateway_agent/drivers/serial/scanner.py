@@ -43,11 +43,10 @@ class Scanner:
     """Feed it what arrives, cut anywhere. ``delimiter`` is used by the framing "line", which takes what others leave."""
 
     def __init__(self, framings: Sequence[str], *, longest: int = 4_096, delimiter: bytes = b"\n") -> None:
-        self._framings = [(name, *FRAMINGS[name]) for name in framings if name in FRAMINGS]
+        self._framings = {name: FRAMINGS[name] for name in framings if name in FRAMINGS}
         self._longest = longest
-        self._lines = (
-            LineSplitter(delimiter, longest, starts=tuple(sync for _, sync, _ in self._framings)) if "line" in framings else None
-        )
+        starts = tuple(framing.sync for framing in self._framings.values())
+        self._lines = LineSplitter(delimiter, longest, starts=starts) if "line" in framings else None
         self._buffer = bytearray()
         #: Offset on the line of the buffer's first byte.
         self._offset = 0
@@ -82,11 +81,12 @@ class Scanner:
     def _scan(self) -> Iterator[Frame | Rubbish]:
         self._waiting = False
         while self._buffer and not self._waiting:
-            at, kind, sync = self._next(0)
+            at, kind = self._next(0)
             if at:
                 yield from self._skip(at, _NOTHING_BEGINS)
                 continue
-            end = FRAMINGS[kind].recognise(self._buffer, 0, self._longest) if len(self._buffer) >= len(sync) else None
+            framing = self._framings[kind]
+            end = framing.recognise(self._buffer, 0, self._longest) if len(self._buffer) >= len(framing.sync) else None
             if end is None:
                 self._waiting = True
             elif isinstance(end, str):
@@ -94,16 +94,16 @@ class Scanner:
             else:
                 yield from self._take(kind, end)
 
-    def _next(self, start: int) -> tuple[int, str, bytes]:
+    def _next(self, start: int) -> tuple[int, str]:
         """Where the next frame may begin, and of which kind; the buffer's length when nowhere."""
-        found = (len(self._buffer), "", b"")
-        for kind, sync, _ in self._framings:
+        found = (len(self._buffer), "")
+        for kind, (sync, _) in self._framings.items():
             at = self._buffer.find(sync, start)
             if at < 0:
                 # The first bytes of it may have arrived.
                 at = next((len(self._buffer) - n for n in range(len(sync) - 1, 0, -1) if self._buffer.endswith(sync[:n])), -1)
             if start <= at < found[0]:
-                found = (at, kind, sync)
+                found = (at, kind)
         return found
 
     def _give_up_stale(self) -> Iterator[Frame | Rubbish]:
@@ -113,11 +113,11 @@ class Scanner:
         self._stale = self._stale and self._waiting
 
     def _good_frame_behind(self) -> bool:
-        at, kind, _ = self._next(1)
+        at, kind = self._next(1)
         while at < len(self._buffer):
-            if isinstance(FRAMINGS[kind].recognise(self._buffer, at, self._longest), int):
+            if isinstance(self._framings[kind].recognise(self._buffer, at, self._longest), int):
                 return True
-            at, kind, _ = self._next(at + 1)
+            at, kind = self._next(at + 1)
         return False
 
     def _take(self, kind: str, end: int) -> Iterator[Frame | Rubbish]:

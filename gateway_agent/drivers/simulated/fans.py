@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from gateway_agent.driver import Command, CommandFailed, Context
@@ -32,8 +33,8 @@ class Fans:
             for name, wanted in context.state.get(_STATE, {}).items():
                 if name in self._fans:
                     self._fans[name] = Fan(wanted, wanted)
-            for name, fan in self._fans.items():
-                context.emit(name, "state", value=fan.on)
+        for name, fan in self._fans.items():
+            context.emit(name, "state", value=fan.on)
         self._started.set()
 
     def turn(self) -> None:
@@ -41,9 +42,12 @@ class Fans:
         with self._lock:
             now = time.monotonic()
             passed, self._turned = now - self._turned, now
-            for name, fan in self._fans.items():
-                if fan.changing and self._context:
-                    self._context.emit(name, "rpm", value=round(fan.spin(passed), 1))
+            speeds = [(name, round(fan.spin(passed), 1)) for name, fan in self._fans.items() if fan.changing]
+            context = self._context
+        # Not while commands are locked out: emitting waits for as long as the outbox is full.
+        for name, rpm in speeds:
+            if context:
+                context.emit(name, "rpm", value=rpm)
 
     def execute(self, command: Command) -> object:
         """Carry out on, off or set_speed; the fan's wanted speed then. Raises `CommandFailed`."""
@@ -57,13 +61,12 @@ class Fans:
             case other:
                 raise CommandFailed(f"no command {other!r}", remedy="a fan takes on, off and set_speed")
         # The first command may be there before the fans are.
-        self._started.wait(min(_START_WITHIN, max(0.0, command.deadline / 1_000_000 - time.time())))
-        with self._lock:
+        if not self._started.wait(min(_START_WITHIN, _left(command))):
+            raise CommandFailed("the fans do not run yet", remedy="try again")
+        with self._before_deadline(command):
             fan, context = self._fans.get(command.device), self._context
-            if fan is None:
+            if fan is None or context is None:
                 raise CommandFailed(f"no fan {command.device!r}", remedy="there are " + ", ".join(self._fans))
-            if context is None:
-                raise CommandFailed("the fans do not run yet", remedy="try again")
             was_on = fan.on
             fan.wanted = (fan.wanted or DEFAULT_RPM) if wanted is None else wanted
             with context.together():
@@ -71,3 +74,19 @@ class Fans:
                     context.emit(command.device, "state", value=fan.on)
                 context.state[_STATE] = {name: one.wanted for name, one in self._fans.items()}
             return {"on": fan.on, "rpm": fan.wanted}
+
+    @contextmanager
+    def _before_deadline(self, command: Command) -> Iterator[None]:
+        """The lock, if it is to be had before the command's deadline. Raises `CommandFailed`."""
+        left = _left(command)
+        if not left or not self._lock.acquire(timeout=left):
+            raise CommandFailed("its turn came after its deadline")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+
+def _left(command: Command) -> float:
+    """Seconds to the command's deadline, or 0."""
+    return max(0.0, command.deadline / 1_000_000 - time.time())

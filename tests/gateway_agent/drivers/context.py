@@ -47,6 +47,7 @@ class KeepingContext:
         self._killed_after = killed_after
         self._hurry = hurry
         self._held: list[Event] | None = None
+        self._gate = threading.RLock()
 
     @property
     def stopping(self) -> bool:
@@ -59,22 +60,24 @@ class KeepingContext:
         self.emit_many([(device, channel, event_time, fields)])
 
     def emit_many(self, events: Iterable[Event]) -> None:
-        if self._held is not None:
-            self._held += events
-        else:
-            with self.together():
-                self._held = list(events)
+        with self._gate:
+            if self._held is not None:
+                self._held += events
+            else:
+                with self.together():
+                    self._held = list(events)
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        self._held = []
-        yield
-        events, self._held = self._held, None
-        if self._killed_after is not None and len(self.commits) >= self._killed_after:
-            raise Killed
-        self.emitted += events
-        self.stored = dict(self.state)
-        self.commits.append(len(events))
+        with self._gate:
+            self._held = []
+            yield
+            events, self._held = self._held, None
+            if self._killed_after is not None and len(self.commits) >= self._killed_after:
+                raise Killed
+            self.emitted += events
+            self.stored = dict(self.state)
+            self.commits.append(len(events))
 
     def flush(self, timeout: float = 30.0) -> bool:
         return True

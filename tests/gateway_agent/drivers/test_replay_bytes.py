@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import serial
 
+from gateway_agent.drivers.replay.fingerprint import fingerprint
 from tests.gateway_agent.drivers.context import KeepingContext, eventually
 from tests.gateway_agent.drivers.kit import make, refusal
 
@@ -102,13 +103,36 @@ def test_it_stops_when_asked_with_no_reader_in_sight(tmp_path: Path) -> None:
         assert not link.is_symlink()
 
 
+def noted(tmp_path: Path, data: bytes, offset: int) -> dict[str, object]:
+    """The state of a process that had come so far with ``data``."""
+    (tmp_path / "before").write_bytes(data)
+    with (tmp_path / "before").open("rb") as file:
+        return {"capture": {"file": fingerprint(file.fileno()), "offset": offset}}
+
+
 def test_it_goes_on_about_where_it_was_and_ends_only_once(tmp_path: Path) -> None:
-    with playing(tmp_path, EVERYTHING, stored={"bytes": 10_000}) as (link, _, _):
+    with playing(tmp_path, EVERYTHING, stored=noted(tmp_path, EVERYTHING, 10_000)) as (link, context, thread):
         eventually(link.is_symlink)
         assert read(link, len(EVERYTHING) - 10_000) == EVERYTHING[10_000:]
-    with playing(tmp_path, EVERYTHING, stored={"bytes": len(EVERYTHING)}) as (_, _, thread):
+        thread.join(20)
+        assert context.state == noted(tmp_path, EVERYTHING, len(EVERYTHING))
+    with playing(tmp_path, EVERYTHING, stored=dict(context.state)) as (_, _, thread):
         thread.join(20)
         assert not thread.is_alive()
+
+
+def test_a_capture_that_has_grown_goes_on_with_what_is_new(tmp_path: Path) -> None:
+    with playing(tmp_path, EVERYTHING[:3_000], stored=noted(tmp_path, EVERYTHING[:1_000], 1_000)) as (link, _, _):
+        eventually(link.is_symlink)
+        assert read(link, 2_000) == EVERYTHING[1_000:3_000]
+
+
+def test_another_capture_under_the_same_name_begins_at_its_beginning(tmp_path: Path) -> None:
+    other = bytes(reversed(EVERYTHING))
+    with playing(tmp_path, other, stored=noted(tmp_path, EVERYTHING, len(EVERYTHING))) as (link, context, _):
+        eventually(link.is_symlink)
+        assert read(link, len(other)) == other
+    assert any("other bytes than before" in str(call) for call in context.log_calls)
 
 
 def test_a_link_left_by_a_killed_process_gives_way(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def test_speed_may_come_from_a_variable_and_so_be_text(text: str) -> None:
         ("iso", "2010-05-09 02:00:05.25+02:00", 1_273_363_205_250_000),
         ("iso", "2010-05-09T00:00:05", 1_273_363_205_000_000),
         ("iso", "1969-12-31T23:59:59Z", -1_000_000),
+        ("iso", "9999-12-31T23:59:59Z", 253_402_300_799_000_000),
         ("seconds", "1273363205.1", 1_273_363_205_100_000),
         ("seconds", "-0.5", -500_000),
         ("milliseconds", "1273363205123", 1_273_363_205_123_000),
@@ -89,6 +90,32 @@ def test_a_row_without_a_time_is_rejected_with_its_line(tmp_path: Path, form: st
     assert [where for where, _ in context.rejected] == [f"{file}:3"]
 
 
+@pytest.mark.parametrize("cell", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_zone_that_takes_a_time_out_of_the_calendar_costs_its_row(tmp_path: Path, cell: str) -> None:
+    file = recording(tmp_path, f"t,d,v\n{cell},a,1\n2010-05-09,b,2\n")
+    context = played(TIMED.format(file=file, format="iso"))
+    assert [device for device, *_ in context.emitted] == ["b"]
+    assert context.rejected == [(f"{file}:2", "a time outside the years 1 to 9999")]
+
+
+def test_a_row_that_is_there_twice_comes_twice_and_blank_rows_not_at_all(tmp_path: Path) -> None:
+    file = recording(tmp_path, "t,d,v\n\n2,b,2\n1,a,1\n \n1,a,1\n\n")
+    context = played(TIMED.format(file=file, format="seconds"))
+    assert values(context) == [("a", 1_000_000, 1.0), ("a", 1_000_000, 1.0), ("b", 2_000_000, 2.0)]
+    assert context.rejected == []
+
+
+@pytest.mark.parametrize("cell", ["9" * 32, "1e30", "-1e30", "1e1000000", "9" * 21 + ".9999999999", "9" * 5_000, "sNaN"])
+@pytest.mark.parametrize("form", ["seconds", "milliseconds", "microseconds", "nanoseconds"])
+def test_a_number_that_no_clock_counts_to_costs_its_row_not_the_driver(tmp_path: Path, form: str, cell: str) -> None:
+    file = recording(tmp_path, f"t,d,v\n0,a,1\n{cell},b,2\n0,c,3\n")
+    context = played(TIMED.format(file=file, format=form))
+    assert [device for device, *_ in context.emitted] == ["a", "c"]
+    ((where, reason),) = context.rejected
+    assert where == f"{file}:3"
+    assert len(reason) < 200
+
+
 @pytest.mark.parametrize("cell", ["", " ", "wet", "nan", "-inf", "1e999", "1_0", "0x10"])
 def test_a_bad_cell_costs_its_own_reading_only(tmp_path: Path, cell: str) -> None:
     file = recording(tmp_path, f"reading,mote_id,humidity,temperature\n1,1,{cell},20.5\n2,1,40,21\n")
@@ -107,6 +134,19 @@ def test_a_row_that_was_cut_short_gives_what_it_has(tmp_path: Path) -> None:
     context = played(NUMBERED.format(file=file, speed=0))
     assert [fields["value"] for *_, fields in context.emitted] == [40, 20, 41]
     assert context.rejected == [(f"{file}:3", "temperature: column 'temperature': the row has no such cell")]
+
+
+def test_a_row_with_more_cells_than_the_header_is_not_believed(tmp_path: Path) -> None:
+    """A decimal comma moves every cell behind it. Delimiters at the end of a line move nothing."""
+    rows = "1,1,45,93,20,5\n2,1,41,21,,\n3,1,42,22, \n4,1,43,23,,x\n"
+    file = recording(tmp_path, "reading,mote_id,humidity,temperature\n" + rows)
+    context = played(NUMBERED.format(file=file, speed=0))
+    assert [fields["value"] for *_, fields in context.emitted] == [41, 21, 42, 22]
+    assert context.rejected == [
+        (f"{file}:2", "6 cells, the header names 4"),
+        (f"{file}:5", "6 cells, the header names 4"),
+    ]
+    assert [value for *_, value in readings(file)] == [41, 21, 42, 22]
 
 
 def test_a_row_that_names_no_device_is_rejected(tmp_path: Path) -> None:
@@ -175,6 +215,10 @@ def test_a_file_of_nothing_but_its_header_ends_at_once(tmp_path: Path) -> None:
         (b"time,d,v\n1,a,1\n", "time.column: the recording has no column 't'; it has: time, d, v"),
         (b"t,d,val\n1,a,1\n", "channels.v.value: the recording has no column 'v'; did you mean 'val'?"),
         (b"t,device,v\n", "device: the recording has no column 'd'"),
+        (b"t;d;v\n1;a;1\n", 'is it separated by delimiter = ";"?'),
+        (b"t\td\tv\n1\ta\t1\n", 'is it separated by delimiter = "\\t"?'),
+        (b"t,d,v,v\n1,a,1,2\n", "channels.v.value: the recording has 2 columns 'v'"),
+        (b"t,d,v\r1,a,1\r2,b,2\r", "its lines end with CR alone"),
         (b't,"d,v\n', "a quote is not closed"),
     ],
 )
@@ -250,6 +294,19 @@ def test_json_lines_are_read_like_rows(tmp_path: Path) -> None:
     context = played('format = "jsonl"\n' + toml)
     assert values(context) == [("a", 1_000_000, 1.5), ("7", 2_000_000, 2.5), ("a", 6_250_000, 6.0)]
     assert [where.rpartition(":")[2] for where, _ in context.rejected] == ["4", "5", "6", "7", "8"]
+
+
+@pytest.mark.parametrize("depth", [10, 500, 900, 980, 60_000])
+@pytest.mark.parametrize(
+    "line", ["{}", '{{"t": {}, "d": "b", "v": 2}}', '{{"t": 2, "d": {}, "v": 2}}', '{{"t": 2, "d": "b", "v": {}}}']
+)
+def test_json_that_is_nested_however_deeply_costs_its_line_not_the_driver(tmp_path: Path, line: str, depth: int) -> None:
+    file = tmp_path / "recording.jsonl"
+    nested = "[" * depth + "]" * depth
+    file.write_text(f'{{"t": 1, "d": "a", "v": 1}}\n{line.format(nested)}\n{{"t": 3, "d": "c", "v": 3}}\n')
+    context = played('format = "jsonl"\n' + TIMED.format(file=file, format="seconds"))
+    assert [device for device, *_ in context.emitted] == ["a", "c"]
+    assert [where for where, _ in context.rejected] == [f"{file}:2"]
 
 
 def test_an_event_too_large_for_the_broker_is_rejected_alone(tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway_agent.drivers.replay import merge as merging
 from gateway_agent.drivers.replay.lines import read_lines
 from gateway_agent.drivers.replay.rows import Row
 from gateway_agent.drivers.replay.segments import find_segments
+from tests.examples import examples
 from tests.gateway_agent.drivers.context import KeepingContext, Killed
 from tests.gateway_agent.drivers.kit import make
 
@@ -118,7 +119,7 @@ def test_lines_are_the_same_however_the_file_is_read(tmp_path_factory: pytest.Te
 
 
 @given(data=st.data())
-@settings(max_examples=40)
+@examples(40)
 def test_a_replay_killed_anywhere_goes_on_where_its_accepted_events_end(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:

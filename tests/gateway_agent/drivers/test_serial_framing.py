@@ -6,10 +6,11 @@ from functools import cache, reduce
 from operator import xor
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway_agent.drivers.serial.scanner import Frame, Rubbish, Scanner
+from tests.examples import examples
 from tests.gateway_agent.drivers.kit import CAPTURES
 
 BOTH = ("nmea", "ubx")
@@ -88,7 +89,7 @@ def test_captures_of_real_receivers_are_read(name: str, sentences: int, ubx_fram
 
 
 @given(cuts=st.lists(st.integers(0, 37_456), max_size=60))
-@settings(max_examples=30)
+@examples(30)
 def test_frames_may_be_cut_across_reads_anywhere(cuts: list[int]) -> None:
     _, found = scan(capture("MIXED"), cuts=tuple(cuts))
     assert [(one.offset, one.offset + len(one.data)) for one in frames(found)] == spans()
@@ -101,7 +102,7 @@ def test_frames_arrive_byte_by_byte() -> None:
 
 
 @given(damage=st.dictionaries(st.integers(0, 37_455), st.integers(1, 255), min_size=1, max_size=40), cut=st.integers(1, 5_000))
-@settings(max_examples=60)
+@examples(60)
 def test_every_frame_that_was_not_touched_is_found(damage: dict[int, int], cut: int) -> None:
     """Whatever bytes are flipped: in checksums, lengths, sync bytes, line ends."""
     data = bytearray(capture("MIXED"))
@@ -114,7 +115,7 @@ def test_every_frame_that_was_not_touched_is_found(damage: dict[int, int], cut: 
 
 
 @given(removed=st.lists(st.tuples(st.integers(0, 37_400), st.integers(1, 50)), min_size=1, max_size=20))
-@settings(max_examples=40)
+@examples(40)
 def test_bytes_lost_on_the_way_cost_only_the_frames_they_were_in(removed: list[tuple[int, int]]) -> None:
     lost = {at + more for at, count in removed for more in range(count)}
     original = capture("MIXED")

@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import select
+import termios
 import threading
+import time
 import tty
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import serial
 
 from gateway_agent.driver import Command, CommandFailed
 from gateway_agent.drivers.serial.settings import WriteArguments
-from schemas.errors import IoTCloudError
+from schemas.errors import IoTCloudError, SchemaError
 from tests.gateway_agent.drivers.context import KeepingContext, eventually
 from tests.gateway_agent.drivers.kit import CAPTURES, make, refusal
 from tests.gateway_agent.drivers.test_serial_framing import capture, nmea, spans
@@ -43,8 +47,8 @@ class Device:
 
 
 @contextlib.contextmanager
-def running(toml: str) -> Iterator[tuple[Any, KeepingContext]]:
-    driver, context = make("serial", toml), KeepingContext()
+def running(toml: str, context: KeepingContext | None = None) -> Iterator[tuple[Any, KeepingContext]]:
+    driver, context = make("serial", toml), context or KeepingContext()
     failed: list[BaseException] = []
 
     def run() -> None:
@@ -92,6 +96,53 @@ def test_a_captured_line_becomes_its_positions_and_sentences(tmp_path: Path) -> 
     assert on_channel(context, "sentences")[0]["value"] == "$GNTXT,01,01,02,u-blox AG - www.u-blox.com*4E"
     assert len(on_channel(context, "sentences")) == 8
     assert context.rejected == []
+    device.unplug()
+
+
+@pytest.mark.parametrize(
+    ("name", "positions", "rejected"),
+    [
+        ("BADCK2", 1, ("758", "532 bytes skipped: ubx: checksum is wrong")),
+        ("BADHDR", 0, ("352", "100 bytes skipped: no frame begins")),
+    ],
+)
+def test_a_damaged_capture_gives_what_is_whole(tmp_path: Path, name: str, positions: int, rejected: tuple[str, str]) -> None:
+    """Of a u-blox receiver: a checksum, and a frame's first bytes, were changed."""
+    device = Device(tmp_path / "gnss")
+    with running(settings(tmp_path / "gnss", 'framing = ["nmea", "ubx"]')) as (_, context):
+        opened(context)
+        device.send(capture(name))
+        eventually(lambda: context.rejected)
+    assert len(on_channel(context, "position")) == positions
+    ((where, reason),) = context.rejected
+    assert where == f"{tmp_path}/gnss@{rejected[0]}"
+    assert reason.startswith(rejected[1])
+    device.unplug()
+
+
+def test_a_sentence_that_says_nonsense_is_rejected_and_the_next_is_read(tmp_path: Path) -> None:
+    """With a right checksum: satellites that no schema holds, and a line longer than the broker takes."""
+
+    def gga(satellites: str) -> bytes:
+        return nmea(f"GPGGA,103607,5327.0,N,00214.4,W,1,{satellites},5.8,56.0,M,48.5,M,,")
+
+    class Small(KeepingContext):
+        def emit(self, device: str, channel: str, *, event_time: Any = None, **fields: Any) -> None:
+            if channel == "sentences" and len(fields["value"]) > 200:
+                raise SchemaError("too large")
+            super().emit(device, channel, event_time=event_time, **fields)
+
+    sent = [gga("99999999999"), nmea("GPTXT," + "x" * 300), gga("07")]
+    device = Device(tmp_path / "gnss")
+    with running(settings(tmp_path / "gnss"), Small()) as (_, context):
+        opened(context)
+        device.send(b"".join(sent))
+        eventually(lambda: on_channel(context, "position"))
+    assert [fields["satellites"] for fields in on_channel(context, "position")] == [7]
+    assert context.rejected == [
+        (f"{tmp_path}/gnss@0", "GGA: satellites '99999999999' is not a small number"),
+        (f"{tmp_path}/gnss@{len(sent[0])}", "too large"),
+    ]
     device.unplug()
 
 
@@ -148,8 +199,8 @@ def test_lines_of_text_are_read(tmp_path: Path) -> None:
     device.unplug()
 
 
-def command(args: WriteArguments, *, device: str = "ublox", name: str = "write") -> Command:
-    return Command("c1", device, name, args, 0)
+def command(args: WriteArguments, *, device: str = "ublox", name: str = "write", within: float = 20.0) -> Command:
+    return Command("c1", device, name, args, time.time_ns() // 1_000 + round(within * 1_000_000))
 
 
 def test_commands_write_to_the_device(tmp_path: Path) -> None:
@@ -163,6 +214,51 @@ def test_commands_write_to_the_device(tmp_path: Path) -> None:
         while len(arrived) < len(written):
             arrived += os.read(device.master, 100)
         assert arrived == written
+    device.unplug()
+
+
+def test_a_command_that_the_device_does_not_take_in_time_has_failed_and_does_not_reach_it_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that holds up the line: a pty that nobody reads takes some kilobytes, a UART keeps them to itself."""
+    device = Device(tmp_path / "gnss")
+    with running(settings(tmp_path / "gnss")) as (driver, context):
+        opened(context)
+        with pytest.raises(IoTCloudError, match="were not taken in time"):
+            driver.on_command(command(WriteArguments(hex="00" * 200_000), within=0.3))
+        while select.select([device.master], [], [], 0.2)[0]:
+            os.read(device.master, 65_536)
+        with pytest.raises(IoTCloudError, match="were not taken in time"):
+            driver.on_command(command(WriteArguments(hex="b562"), within=-1.0))
+        discarded = threading.Event()
+        monkeypatch.setattr(serial.Serial, "out_waiting", 2)
+        monkeypatch.setattr(serial.Serial, "reset_output_buffer", lambda _: discarded.set())
+        with pytest.raises(IoTCloudError, match="2 bytes were not sent in time"):
+            driver.on_command(command(WriteArguments(hex="b562"), within=0.3))
+        assert discarded.is_set()
+    device.unplug()
+
+
+@pytest.mark.parametrize("moment", ["open", "read"])
+def test_a_port_that_vanishes_in_the_middle_of_a_call_comes_back_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The terminal's own calls then raise an error that is no OSError."""
+    whole = getattr(serial.Serial, moment)
+    failures = iter([termios.error(5, "Input/output error")])
+
+    def vanishing(port: serial.Serial, *arguments: Any) -> Any:
+        for failure in failures:
+            raise failure
+        return whole(port, *arguments)
+
+    monkeypatch.setattr(serial.Serial, moment, vanishing)
+    device = Device(tmp_path / "gnss")
+    with running(settings(tmp_path / "gnss")) as (_, context):
+        opened(context, 1 if moment == "open" else 2)
+        device.send(nmea("GNTXT,01"))
+        eventually(lambda: on_channel(context, "sentences"))
+    assert any("Input/output error" in str(call) for call in context.log_calls)
     device.unplug()
 
 
@@ -191,6 +287,9 @@ def test_commands_that_cannot_be_executed_say_why(tmp_path: Path) -> None:
         ('port = "p"\ndevice = "d"\nbuad = 9600', "did you mean 'baud'?"),
         ('port = "p"\ndevice = "d"\nidle_gap = "1 hour"', "settings.idle_gap"),
         ('port = "p"\ndevice = ""', "must not be empty"),
+        ('port = "usb:zz:1"\ndevice = "d"', "applications.it.settings.port: 'usb:zz:1' is no USB id"),
+        ('port = "usb:1546"\ndevice = "d"', "is no USB id"),
+        ('port = "usb:1546:-1"\ndevice = "d"', "is no USB id"),
     ],
 )
 def test_wrong_settings_are_refused_by_the_name_of_the_field(toml: str, problem: str) -> None:

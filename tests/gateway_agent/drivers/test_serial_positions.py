@@ -80,6 +80,17 @@ def test_without_a_place_there_is_no_position(fix: int) -> None:
         nmea("GPGGA,103607,5327.0,X,00214.4,W,1,06,5.8,56.0,M,48.5,M,,"),
         nmea("GPGGA,103607,5367.0,N,00214.4,W,1,06,5.8,56.0,M,48.5,M,,"),
         nmea("GPGGA,103607,5327.0,N"),
+        nmea("GPGGA,103607,5327.0,N,00214.4,W,1,06,5.8,nan,M,48.5,M,,"),
+        nmea("GPGGA,103607,5327.0,N,00214.4,W,1,06,5.8,-inf,M,48.5,M,,"),
+        nmea("GPGGA,103607,5327.0,N,00214.4,W,1,06,5.8,1e400,M,48.5,M,,"),
+        nmea("GPGGA,103607,5327.0,N,00214.4,W,1,06,5.8," + "9" * 400 + ",M,48.5,M,,"),
+        nmea("GPGGA,103607,5327.0,N,00214.4,W,1,-3,5.8,56.0,M,48.5,M,,"),
+        nmea("GPGGA,103607,5327.0,N,00214.4,W,1,99999999999,5.8,56.0,M,48.5,M,,"),
+        nmea("GPGGA,103607,5327.0,N,00214.4,W,x,06,5.8,56.0,M,48.5,M,,"),
+        nmea("GPGGA,103607,5_27.0,N,00214.4,W,1,06,5.8,56.0,M,48.5,M,,"),
+        nmea("GPGGA,103607,+127.0,N,00214.4,W,1,06,5.8,56.0,M,48.5,M,,"),
+        nmea("GPGGA,103607,535e1,N,00214.4,W,1,06,5.8,56.0,M,48.5,M,,"),
+        nmea("GPGGA,103607,5327.0,N,00214.4,W,1,06,5.8,1_0.0,M,48.5,M,,"),
         nmea("GPRMC,103607,A,5327.0,N,00214.4,W,0.0,,320126,,,A"),
         nmea("GPRMC,103607,A,5327.0,N,00214.4,W,0.0,,1a0126,,,A"),
     ],
@@ -93,6 +104,12 @@ def test_a_whole_frame_with_nonsense_in_it_is_told_not_believed(frame: bytes) ->
 def test_the_quality_of_gga_becomes_the_kind_of_fix(quality: int, fix: int) -> None:
     (found,) = positions(nmea(f"GPGGA,103607,5327.0,N,00214.4,W,{quality},06,5.8,56.0,M,48.5,M,,"))
     assert found.fix == fix
+
+
+@pytest.mark.parametrize(("text", "altitude"), [("-12.5", -12.5), ("0", 0.0), ("56.", 56.0), ("8848.86", 8848.86)])
+def test_altitudes_come_with_and_without_decimals_and_below_the_sea(text: str, altitude: float) -> None:
+    (found,) = positions(nmea(f"GPGGA,103607,5327,N,00214.4,W,1,,5.8,{text},M,48.5,M,,"))
+    assert (found.altitude, found.satellites) == (altitude, 0)
 
 
 @pytest.mark.parametrize("body", ["GPGGA,103607,5327.0,N,00214.4,W,0,00,,,M,,M,,", "GPGGA,,,,,,0,00,99.99,,,,,,"])

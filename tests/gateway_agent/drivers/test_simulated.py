@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from statistics import fmean
@@ -19,8 +20,10 @@ from tests.gateway_agent.drivers.kit import make, refusal
 
 
 @contextlib.contextmanager
-def running(toml: str, stored: dict[str, Any] | None = None) -> Iterator[tuple[Any, KeepingContext]]:
-    driver, context = make("simulated", toml), KeepingContext(stored=stored)
+def running(
+    toml: str, stored: dict[str, Any] | None = None, context: KeepingContext | None = None
+) -> Iterator[tuple[Any, KeepingContext]]:
+    driver, context = make("simulated", toml), context or KeepingContext(stored=stored)
     thread = threading.Thread(target=driver.run, args=(context,))
     thread.start()
     try:
@@ -31,8 +34,9 @@ def running(toml: str, stored: dict[str, Any] | None = None) -> Iterator[tuple[A
         assert not thread.is_alive()
 
 
-def order(name: str, args: Any = None, device: str = "fan-1") -> Command:
-    return Command("c", device, name, NoArguments() if args is None else args, 0)
+def order(name: str, args: Any = None, device: str = "fan-1", within: float = 20.0) -> Command:
+    deadline = time.time_ns() // 1_000 + round(within * 1_000_000)
+    return Command("c", device, name, NoArguments() if args is None else args, deadline)
 
 
 def on_channel(context: KeepingContext, channel: str) -> list[Any]:
@@ -68,9 +72,9 @@ def test_every_sensor_is_read_at_its_rate_on_schedule() -> None:
         eventually(lambda: len(context.emitted) >= 600)
     assert list(driver.devices()) == ["sensor-1", "sensor-2", "sensor-3"]
     times: dict[str, list[int]] = {name: [] for name in driver.devices()}
-    for device, channel, time, _ in context.emitted:
+    for device, channel, at, _ in context.emitted:
         assert channel == "temperature"
-        times[device].append(int(time))  # type: ignore[arg-type]
+        times[device].append(int(at))  # type: ignore[arg-type]
     assert len({tuple(one) for one in times.values()}) == 1
     found = times["sensor-1"]
     assert {round((after - before) / 1_000) for before, after in pairwise(found)} == {5}
@@ -110,10 +114,40 @@ def test_a_fan_goes_on_as_it_was_told_before_a_restart() -> None:
         assert [(device, fields["value"]) for device, _, _, fields in again.emitted] == [("fan-1", False), ("fan-2", True)]
 
 
+def test_a_full_outbox_keeps_no_command_from_its_fan() -> None:
+    """The speed that a fan tells waits for room; meanwhile commands are executed."""
+    stuck, room = threading.Event(), threading.Event()
+
+    class Full(KeepingContext):
+        def emit(self, device: str, channel: str, *, event_time: Any = None, **fields: Any) -> None:
+            if channel == "rpm":
+                stuck.set()
+                room.wait(20)
+            super().emit(device, channel, event_time=event_time, **fields)
+
+    with running('fans = ["fan-1"]', context=Full()) as (driver, _):
+        driver.on_command(order("on"))
+        assert stuck.wait(20)
+        try:
+            assert driver.on_command(order("off", within=5.0)) == {"on": False, "rpm": 0.0}
+            assert not room.is_set()
+        finally:
+            room.set()
+
+
+@pytest.mark.parametrize("within", [-1.0, 0.05])
+def test_a_command_whose_turn_does_not_come_before_its_deadline_is_not_executed(within: float) -> None:
+    with running('fans = ["fan-1"]') as (driver, context):
+        driver.on_command(order("off"))
+        with driver._fans._lock, pytest.raises(CommandFailed, match="after its deadline"):
+            driver.on_command(order("on", within=within))
+        assert on_channel(context, "state") == [False]
+
+
 def test_orders_that_no_fan_can_follow_say_why() -> None:
     driver = make("simulated", 'fans = ["fan-1"]')
     with pytest.raises(CommandFailed, match="do not run yet"):
-        driver.on_command(order("on"))
+        driver.on_command(order("on", within=0.05))
     with running('fans = ["fan-1"]') as (driver, context):
         eventually(lambda: context.emitted)
         with pytest.raises(CommandFailed, match="no command 'explode'"):

@@ -11,7 +11,7 @@ import pytest
 from gateway_agent.driver import Stopped
 from gateway_agent.host.context import ChildContext
 from gateway_agent.host.encoding import event_encoder
-from gateway_agent.host.messages import MAX_BATCHES, Events, Line, Message, Rejected
+from gateway_agent.host.messages import MAX_BATCH_BYTES, MAX_BATCHES, Events, Line, Message, Rejected
 from gateway_agent.host.state import MAX_BYTES, StateError
 from schemas.errors import SchemaError
 from schemas.registry import shipped
@@ -108,6 +108,40 @@ def test_many_events_of_which_one_does_not_fit_are_not_taken() -> None:
         agent.context.emit_many([("d", "a", 1, {"value": 1.0}), ("d", "a", 1, {"value": "x"})])
     assert agent.context.flush()
     assert agent.events == 0
+
+
+def test_many_events_of_many_bytes_are_taken_in_parts(agent_of_texts: Agent) -> None:
+    """However large each is, up to what one may have: no part is more than can become durable together."""
+    sizes = [1_500_000, 1_500_000, 3_900_000, 10, 2_097_000, 2_097_000, *[10] * 2_500]
+    agent = agent_of_texts
+    agent.context.emit("d", "text", value="x" * 100_000)
+    agent.context.emit_many(("d", "text", 1, {"value": "x" * size}) for size in sizes)
+    assert agent.context.flush()
+    assert agent.events == 1 + len(sizes)
+    assert all(sum(map(len, batch.groups[0].tails)) <= MAX_BATCH_BYTES for batch in agent.batches)
+
+
+def test_many_events_inside_of_together_are_taken_as_a_whole_or_not_at_all(agent_of_texts: Agent) -> None:
+    context = agent_of_texts.context
+    large = ("d", "text", 1, {"value": "x" * 1_500_000})
+    with context.together():
+        context.emit_many([large, large])
+        context.state["at"] = 1
+        with pytest.raises(SchemaError, match="to become durable together"):
+            context.emit_many([large, ("e", "text", 1, {"value": ""})])
+        context.emit("d", "text", value="y")
+    assert context.flush()
+    (batch,) = agent_of_texts.batches
+    assert len(batch.groups[0].tails) == 3
+    assert batch.devices == [("d", "text")]
+    assert agent_of_texts.states == [{"at": 1}]
+
+
+@pytest.fixture
+def agent_of_texts() -> Agent:
+    agent = Agent(most=MAX_BATCH_BYTES)
+    agent.context._encoders["text"] = event_encoder(shipped("Text"), "text")
+    return agent
 
 
 def test_credit_bounds_what_is_under_way_and_the_agents_end_is_an_exception() -> None:

@@ -93,20 +93,44 @@ def test_a_field_with_a_default_may_be_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "problem"), [*((name, "no name of a device") for name in ("", None, 7)), ("d" * (MAX_NAME_BYTES + 1), "256 bytes")]
+    ("device", "problem"),
+    [*((name, "no name of a device") for name in ("", None, 7, ["d"], "d\udc80")), ("d" * (MAX_NAME_BYTES + 1), "256 bytes")],
 )
 def test_a_device_has_a_name_that_can_be_stored(device: Any, problem: str) -> None:
     with pytest.raises(SchemaError, match=problem):
         event_encoder(shipped("Reading"), "c")(device, 1, {"value": 1.0})
+    header = [dict(field) for field in shipped("Reading").record["fields"][:7]]
+    optional = [{"name": "unit", "type": ["null", "string"], "default": None}]
+    nested = event_encoder(event_schema({"type": "record", "name": "T", "fields": header + optional}), "c")
+    with pytest.raises(SchemaError, match=problem):
+        nested(device, 1, {"unit": None})
+    with pytest.raises(SchemaError, match=problem):
+        nested(device, 1, {})
 
 
-@given(time=st.datetimes(), hours=st.integers(-12, 12))
+#: In these years wherever in the world.
+_IN_ANY_ZONE = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30))  # noqa: DTZ001
+
+
+@given(time=_IN_ANY_ZONE, hours=st.integers(-12, 12))
 def test_times_of_any_zone_become_microseconds(time: datetime, hours: int) -> None:
     aware = time.replace(tzinfo=timezone(timedelta(hours=hours)))
     assert datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds(aware)) == aware
 
 
-@pytest.mark.parametrize("time", [datetime(2020, 1, 1), "2020-01-01", 1.5, True, 1 << 58, -(1 << 63)])  # noqa: DTZ001
+@pytest.mark.parametrize(
+    "time",
+    [
+        datetime(2020, 1, 1),  # noqa: DTZ001
+        datetime.min.replace(tzinfo=timezone(timedelta(hours=1))),
+        datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))),
+        "2020-01-01",
+        1.5,
+        True,
+        1 << 58,
+        -(1 << 63),
+    ],
+)
 def test_what_is_no_time_is_refused(time: Any) -> None:
     with pytest.raises(SchemaError, match="event_time"):
         microseconds(time)

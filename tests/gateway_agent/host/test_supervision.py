@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -77,6 +78,39 @@ def test_a_driver_that_ends_is_started_again(outbox: Outbox, tmp_path: Path, kin
         status = application.status()
         assert (status.state, status.restarts) == ("running", 2)
     assert application.status().state == "stopped"
+
+
+def once(failure: Exception, whole: Callable[..., Any]) -> Callable[..., Any]:
+    """Raises when it is called first."""
+    failures = iter([failure])
+
+    def called(*arguments: Any, **options: Any) -> Any:
+        for one in failures:
+            raise one
+        return whole(*arguments, **options)
+
+    return called
+
+
+@pytest.mark.parametrize("place", ["socketpair", "on_events"])
+def test_an_agent_that_runs_out_of_files_or_errs_itself_still_looks_after_its_applications(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    if place == "socketpair":
+        monkeypatch.setattr(socket, "socketpair", once(OSError(24, "Too many open files"), socket.socketpair))
+    else:
+        monkeypatch.setattr(Application, "on_events", once(RuntimeError("oh"), Application.on_events))
+    reports: list[tuple[str, str]] = []
+    with running(outbox, "Counter", {"count": 5}, reports=reports) as application:
+        wait_for(application, "stopped")
+    assert outbox.status().accepted == 5
+    ((kind, detail),) = reports
+    assert kind == "application_restarting"
+    assert detail == (
+        "could not be started: [Errno 24] Too many open files"
+        if place == "socketpair"
+        else "its supervision failed: RuntimeError: oh"
+    )
 
 
 @pytest.mark.slow

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
 
 from gateway_agent.outbox import Batch, Held, Offer, Outbox, Route
 from schemas.frame import encode_tail
@@ -44,3 +47,17 @@ def publish_all(outbox: Outbox, transport: str = MAIN) -> list[Held]:
         after = held[-1].id
         outbox.let_go(held)
     return sent
+
+
+def break_a_leaf(path: Path) -> None:
+    """Overwrite a page in the middle of the tree of frames of an outbox, which must have more than one."""
+    with closing(sqlite3.connect(path)) as connection:
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'frames'").fetchone()
+    with path.open("r+b") as file:
+        data = file.read()
+        top = (root - 1) * 8192
+        assert data[top] == 0x05, "not an inner page"
+        count = int.from_bytes(data[top + 3 : top + 5])
+        cell = int.from_bytes(data[top + 12 + count // 2 * 2 :][:2])
+        file.seek((int.from_bytes(data[top + cell :][:4]) - 1) * 8192)
+        file.write(b"\xde\xad" * 4096)

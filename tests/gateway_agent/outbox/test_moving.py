@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway_agent.outbox import Batch, Held, Offer, Outbox, Route
-from schemas.control import is_control
+from schemas.control import Dropped, EpochStart, decode_control, is_control
 from schemas.frame import decode_frame
 from schemas.registry import Schemas
 from tests.gateway_agent.outbox.kit import GATEWAY, READING, tails
@@ -112,6 +112,19 @@ def test_what_the_old_broker_refuses_for_ever_holds_up_nothing(outbox: Outbox) -
     outbox.give_up(old[-1:], "refused")
     settled(outbox, take(outbox, OLD))
     assert values(take(outbox, NEW)) == [1.0]
+
+
+def test_records_that_the_old_broker_refuses_go_along(outbox: Outbox) -> None:
+    """Guarantee: an old broker that refuses all, what names the loss too, holds up nothing; the new one is told."""
+    accept(outbox, OLD, 0)
+    accept(outbox, NEW, 1)
+    for _ in range(2):
+        outbox.give_up(take(outbox, OLD), "refused")
+    settled(outbox, [])
+    assert take(outbox, OLD) == []
+    moved = take(outbox, NEW)
+    assert [type(decode_control(one.body)) for one in moved[:2]] == [EpochStart, Dropped]
+    assert values(moved) == [1.0]
 
 
 @pytest.mark.slow

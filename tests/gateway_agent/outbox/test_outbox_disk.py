@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sqlite3
@@ -13,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from gateway_agent.outbox import Batch, Offer, Outbox, OutboxDamaged, OutboxError
-from gateway_agent.outbox.salvage import salvage
+from gateway_agent.outbox import Batch, Choice, Offer, Outbox, OutboxError
 from schemas.control import Dropped, decode_control, is_control
 from schemas.frame import decode_frame
 from schemas.registry import Schemas
@@ -43,6 +43,7 @@ def test_what_was_accepted_is_there_after_the_process_is_gone(tmp_path: Path) ->
     second.close()
 
 
+@pytest.mark.slow
 def test_a_torn_end_of_the_log_costs_only_what_was_not_acknowledged(tmp_path: Path) -> None:
     """Guarantee: whatever part of the last, unacknowledged write reached the disk, all before it is intact."""
     outbox = open_outbox(tmp_path / "a")
@@ -113,6 +114,26 @@ def test_damage_to_what_a_row_says_of_its_frame_is_found_and_does_not_spoil_the_
     again.close()
 
 
+def test_a_body_that_became_a_text_is_what_it_was_and_a_number_that_did_costs_one_frame(tmp_path: Path) -> None:
+    """As one flipped bit in the head of a row does."""
+    outbox = open_outbox(tmp_path)
+    for value in range(4):
+        outbox.accept(batch([float(value)]))
+    outbox.close()
+    with sqlite3.connect(tmp_path / "outbox.sqlite") as connection:
+        connection.execute("UPDATE frames SET body = CAST(body AS TEXT) WHERE first = 1")
+        connection.execute("UPDATE frames SET epoch = CAST(x'fffe' AS TEXT) WHERE first = 2")
+    connection.close()
+    again = open_outbox(tmp_path)
+    account = [held for held in publish_all(again) if held.count]
+    again.accept(Batch("nobody", []))
+    status = again.status()
+    assert [held.first for held in account] == [0, 1, 3]
+    assert (status.published, status.dropped, status.damaged) == (3, 1, 1)
+    assert (status.buffered_events, status.buffered_bytes) == (0, 0)
+    again.close()
+
+
 def test_room_is_given_back_to_the_disk_when_a_backlog_has_drained(tmp_path: Path) -> None:
     outbox = open_outbox(tmp_path)
     camera = Route("s.a.frames", MAIN, BLOB)
@@ -155,10 +176,109 @@ def test_a_full_disk_stops_accepting_says_so_and_goes_on_by_itself(tmp_path: Pat
     outbox.close()
 
 
+def test_a_disk_that_lets_nothing_be_removed_stops_accepting_says_so_and_goes_on_when_it_is_well(tmp_path: Path) -> None:
+    """As one that has become read-only: what should be the reserve can be neither made nor removed."""
+    reserve = tmp_path / "outbox.reserve"
+    (reserve / "in the way").mkdir(parents=True)
+    outbox = open_outbox(tmp_path)
+    assert outbox.status().refusing
+    done: list[Any] = []
+    outbox.submit(batch([1.0]), done.append)
+    eventually(lambda: "reserve" in outbox.status().refusing)
+    assert (done, outbox.failed) == ([], None)
+    shutil.rmtree(reserve)
+    eventually(lambda: done, what="the batch accepted")
+    assert done == [None]
+    assert outbox.status().refusing == ""
+    outbox.close()
+
+
+class Sick:
+    """A connection to a disk on which writing fails, and taking back what was written too."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.failing: tuple[str, ...] = ()
+        self.well = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.connection, name)
+
+    def execute(self, statement: str, *rest: Any) -> sqlite3.Cursor:
+        if not self.well and statement.startswith((*self.failing, "COMMIT", "ROLLBACK", "PRAGMA wal_checkpoint")):
+            raise sqlite3.OperationalError("disk I/O error")
+        return self.connection.execute(statement, *rest)
+
+
+def test_counts_are_right_after_a_disk_on_which_nothing_could_even_be_taken_back(tmp_path: Path) -> None:
+    outbox = open_outbox(tmp_path)
+    outbox.accept(batch([1.0]))
+    ledger: Any = outbox._ledger
+    with outbox._books:
+        ledger.connection = Sick(ledger.connection)
+    done: list[Any] = []
+    outbox.submit(batch([2.0, 3.0]), done.append)
+    eventually(lambda: "I/O error" in outbox.status().refusing)
+    assert done == []
+    ledger.connection.well = True
+    eventually(lambda: done, what="the batch accepted")
+    status = outbox.status()
+    assert (done, status.accepted, status.buffered_events) == ([None], 3, 3)
+    assert values([held.body for held in publish_all(outbox)]) == [1.0, 2.0, 3.0]
+    outbox.close()
+
+
+def test_a_disk_that_cannot_be_read_for_a_while_ends_nothing(tmp_path: Path) -> None:
+    outbox = open_outbox(tmp_path)
+    outbox.accept(batch([1.0]))
+    ledger: Any = outbox._ledger
+    with outbox._books:
+        ledger.connection = Sick(ledger.connection)
+        ledger.connection.failing = ("SELECT",)
+    assert outbox.hand_out(MAIN, after=-1, timeout=0.1) == []
+    assert "I/O error" in outbox.status().refusing
+    assert outbox.failed is None
+    ledger.connection.well = True
+    assert values([held.body for held in publish_all(outbox)]) == [1.0]
+    eventually(lambda: outbox.status().refusing == "")
+    outbox.close()
+
+
+def test_what_is_let_go_of_is_remembered_without_its_body_while_the_disk_is_away(tmp_path: Path) -> None:
+    outbox = open_outbox(tmp_path)
+    outbox.accept(batch([1.0]))
+    ledger: Any = outbox._ledger
+    with outbox._books:
+        ledger.connection = Sick(ledger.connection)
+    held = outbox.hand_out(MAIN, after=-1)
+    outbox.let_go(held)
+    eventually(lambda: outbox.status().refusing)
+    bodies = {id(one.body) for one in held}
+    kept = gc.get_referents(*(one for left in list(outbox._committer._queue._settlements) for one in left.published))
+    assert kept
+    assert bodies.isdisjoint(map(id, kept))
+    ledger.connection.well = True
+    eventually(lambda: outbox.status().published == 1)
+    outbox.close()
+
+
+def test_an_error_that_nobody_foresaw_is_said_instead_of_waiting_for_ever(tmp_path: Path) -> None:
+    outbox = open_outbox(tmp_path)
+
+    def broken(_: OutboxError | None) -> None:
+        raise RuntimeError("of the caller")
+
+    outbox.submit(batch([1.0]), broken)
+    eventually(lambda: outbox.failed)
+    with pytest.raises(OutboxError, match="RuntimeError: of the caller"):
+        outbox.accept(batch([2.0]), timeout=5)
+    outbox.close()
+
+
 _ON_A_SMALL_DISK = """
 import os, subprocess, sys, threading, time
 from pathlib import Path
-from gateway_agent.outbox import Batch, Offer, Outbox, Route
+from gateway_agent.outbox import Batch, Choice, Offer, Outbox, Route
 from schemas.registry import shipped
 from schemas.frame import encode_tail
 disk = Path(sys.argv[1])
@@ -247,51 +367,6 @@ def test_an_outbox_belongs_to_one_gateway(tmp_path: Path) -> None:
         Outbox(tmp_path, gateway="other", transports=[MAIN])
 
 
-def test_a_broken_file_is_told_from_other_trouble_and_what_can_be_read_is_saved(tmp_path: Path) -> None:
-    """Guarantee: after a repair what is left leaves in order, and what is lost is counted."""
-    outbox = open_outbox(tmp_path)
-    camera = Route("s.a.frames", MAIN, BLOB)
-    for _ in range(50):
-        outbox.accept(Batch("app", [Offer(camera, [blob_tail(20_000)])], b'{"kept": 1}'))
-    epoch = outbox.epoch
-    outbox.close()
-    path = tmp_path / "outbox.sqlite"
-    with path.open("r+b") as file:
-        # A page in the middle of the frames' own tree, overwritten.
-        size = path.stat().st_size
-        leaves = [offset for offset in range(0, size, 8192) if _is_table_leaf(path, offset)]
-        file.seek(leaves[len(leaves) // 2])
-        file.write(b"\xde\xad" * 4096)
-    saved = salvage(path, gateway=GATEWAY, now=1_900_000_000_000_000)
-    assert saved.kept.exists()
-    again = open_outbox(tmp_path)
-    assert again.epoch > epoch
-    held = publish_all(again)
-    again.accept(Batch("nobody", []))
-    status = again.status()
-    assert status.published == sum(one.count for one in held)
-    assert status.accepted == status.published + status.dropped == 50
-    assert again.state_of("app") == b'{"kept": 1}'
-    again.close()
-
-
-def _is_table_leaf(path: Path, offset: int) -> bool:
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read(1) == b"\x0d"
-
-
-def test_a_file_that_is_no_database_is_called_damaged(tmp_path: Path) -> None:
-    (tmp_path / "outbox.sqlite").write_bytes(b"rubbish" * 5000)
-    with pytest.raises(OutboxDamaged, match="repair"):
-        open_outbox(tmp_path)
-    saved = salvage(tmp_path / "outbox.sqlite", gateway=GATEWAY, now=1)
-    assert not saved.complete
-    outbox = open_outbox(tmp_path)
-    outbox.accept(batch([1.0]))
-    outbox.close()
-
-
 def test_batches_of_many_threads_share_transactions_and_each_is_told_when_it_is_on_disk(tmp_path: Path) -> None:
     outbox = open_outbox(tmp_path)
 
@@ -340,6 +415,29 @@ def test_dropped_records_name_the_oldest_and_the_newest_that_were_given_up(tmp_p
     assert dropped[0].first == 0
     assert dropped[1].last == 9
     assert {record.reason for record in dropped} == {"outbox-full"}
+    outbox.close()
+
+
+def test_the_oldest_of_a_topic_that_its_publisher_leaves_out_can_be_dropped(tmp_path: Path) -> None:
+    """Guarantee: a topic that its broker does not take for days does not fill the outbox for those that may drop their oldest."""
+    outbox = open_outbox(tmp_path, max_bytes=4_000)
+    stuck, other = route("s.a.stuck", when_full="drop_oldest"), route("s.a.other", when_full="drop_oldest")
+    outbox.accept(batch([0.0], stuck))
+    (start, first) = outbox.hand_out(MAIN, after=-1)
+    after, left_out = first.id, frozenset({first.stream})
+    for value in range(1, 60):
+        outbox.accept(batch([float(value)], stuck))
+        outbox.accept(batch([float(value)], other))
+        found = outbox.pick(MAIN, Choice(after, without=left_out))
+        assert {held.topic for held in found.frames} <= {"s.a.other"}
+        outbox.let_go(found.frames, wait=True)
+        after = found.seen
+    counts = {one.topic: one for one in outbox.status().topics}
+    assert counts["s.a.other"].published == 59
+    assert counts["s.a.stuck"].dropped > 0
+    again = outbox.pick(MAIN, Choice(-1, only=first.stream, up_to=after)).frames
+    # What its publisher had in hand is what it was.
+    assert again[:2] == [start, first]
     outbox.close()
 
 

@@ -8,11 +8,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from gateway_agent.outbox import Batch, Held, Offer, Outbox, Route
+from tests.examples import examples
 from tests.gateway_agent.kit import Account
 from tests.gateway_agent.outbox.kit import GATEWAY, MAIN, READING, tails
 
@@ -165,4 +165,4 @@ class OutboxMachine(RuleBasedStateMachine):
 
 
 TestOutbox = OutboxMachine.TestCase
-TestOutbox.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestOutbox.settings = examples(25, stateful_step_count=30)

@@ -55,6 +55,7 @@ def test_a_second_run_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "0 from the journal" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_without_its_progress_it_begins_again_and_changes_nothing(tmp_path: Path) -> None:
     record(tmp_path, day())
     assert compact(tmp_path) == 0
@@ -78,6 +79,7 @@ def test_late_events_rewrite_only_their_hours(tmp_path: Path) -> None:
     assert same(stored(tmp_path), expected(messages + late))
 
 
+@pytest.mark.slow
 def test_in_many_runs_it_comes_to_the_same(tmp_path: Path) -> None:
     sent = fleet(2, seconds=200)
     for start in range(0, len(sent.messages), 80):
@@ -100,6 +102,7 @@ def test_files_have_about_the_size_that_was_asked_for(tmp_path: Path) -> None:
     assert same(stored(tmp_path), expected(messages))
 
 
+@pytest.mark.slow
 def test_parquet_holds_the_same_and_is_merged_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sent = fleet(3, seconds=100)
     record(tmp_path, sent.messages[:100])

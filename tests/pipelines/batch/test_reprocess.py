@@ -59,6 +59,7 @@ def archive(root: Path) -> None:
     assert main(["compact", "--archive", str(root)]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("origin", ["events", "journal"])
 def test_it_replaces_the_windows_between_two_times_and_no_other(tmp_path: Path, origin: str) -> None:
     archive(tmp_path)
@@ -77,6 +78,7 @@ def test_it_replaces_the_windows_between_two_times_and_no_other(tmp_path: Path, 
     assert hours == [(3, "gateway-0-1", "temperature"), (4, "gateway-0-1", "temperature")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("origin", ["events", "journal"])
 def test_it_replaces_the_sessions_of_whole_periods_and_no_other(tmp_path: Path, origin: str) -> None:
     archive(tmp_path)
@@ -94,6 +96,7 @@ def test_it_replaces_the_sessions_of_whole_periods_and_no_other(tmp_path: Path, 
     assert {row[0] for row in after if row in before} == {"2010-05-09T02:00:00.000000Z"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("origin", ["events", "journal"])
 def test_rules_say_what_they_would_have_done_and_do_nothing(
     tmp_path: Path, origin: str, capsys: pytest.CaptureFixture[str]
@@ -113,6 +116,7 @@ def test_rules_say_what_they_would_have_done_and_do_nothing(
     assert table(tmp_path / "results.sqlite", "SELECT id FROM alerts") == []
 
 
+@pytest.mark.slow
 def test_events_beyond_the_lateness_are_counted(tmp_path: Path) -> None:
     record(tmp_path, [*day(), events(TOPICS[0], "very-late", range(3))])
     assert main(["compact", "--archive", str(tmp_path)]) == 0

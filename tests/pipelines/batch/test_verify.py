@@ -89,6 +89,7 @@ def test_damage_is_named(archive: Path, capsys: pytest.CaptureFixture[str], dama
     assert any(named in problem and "hour=01" in problem for problem in found["damaged"]), found["damaged"]
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_told_exactly_with_its_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     messages = [
         Message(TOPIC, "g", encode_control(EpochStart("g", 1, None, None))),

@@ -147,8 +147,7 @@ def test_a_hole_is_named_and_holds_back_nothing_while_another_partition_is_years
     assert gaps_of(job.results) == set()
 
 
-@pytest.mark.parametrize("victim", ["job", "runner"])
-@pytest.mark.parametrize("seed", [3, 4])
+@pytest.mark.parametrize(("victim", "seed"), [("job", 3), ("runner", 4)])
 def test_killed_at_any_moment_and_started_again_it_loses_nothing_and_counts_nothing_twice(
     tmp_path: Path, victim: str, seed: int
 ) -> None:

@@ -19,6 +19,8 @@ _LONGEST_LINE: Final = 2048
 _LONGEST_ITEM: Final = 256 << 20
 #: A client that sends on while it waits is not read from beyond this many bytes.
 _READ_AHEAD: Final = 4 << 20
+#: Bytes of answers that are not sent yet, beyond which they are: a client takes them in while the next are looked for.
+_MOST_ANSWERS: Final = 32 << 10
 #: Expiries below this are seconds from now, others seconds since 1970.
 _RELATIVE: Final = 1_000_000
 
@@ -46,6 +48,7 @@ class Session(asyncio.Protocol):
         self._at = 0
         self._set: tuple[str, int, int] | None = None
         self._answers: list[bytes] = []
+        self._answer_bytes = 0
         self._waiting: Wanted | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._reads: dict[str, deque[int]] = {}
@@ -101,6 +104,7 @@ class Session(asyncio.Protocol):
             return
         data = b"".join(self._answers)
         self._answers.clear()
+        self._answer_bytes = 0
         self._server.count("bytes_written", len(data))
         self._transport.write(data)
         if self._ended:
@@ -125,7 +129,8 @@ class Session(asyncio.Protocol):
         """Do what has been asked for, up to a request that waits."""
         try:
             while not (self._waiting or self._full or self._ended) and self._step():
-                pass
+                if self._answer_bytes > _MOST_ANSWERS:
+                    self._server.settle()
         except (Refused, ValueError, IndexError) as error:
             self._answer(str(error) if isinstance(error, Refused) else f"CLIENT_ERROR {error}")
             self._ended = True
@@ -289,6 +294,7 @@ class Session(asyncio.Protocol):
 
     def _answer(self, *lines: str | bytes) -> None:
         for line in lines:
-            self._answers.append(line.encode("latin-1") if isinstance(line, str) else line)
-            self._answers.append(b"\r\n")
+            data = line.encode("latin-1") if isinstance(line, str) else line
+            self._answers += (data, b"\r\n")
+            self._answer_bytes += len(data) + 2
         self._server.answering.add(self)
