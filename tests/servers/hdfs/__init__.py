@@ -90,9 +90,13 @@ class HdfsServer:
     def wait_until_whole(self) -> None:
         """Until all DataNodes are known and the NameNode takes writes. Raises `ServerFailed`."""
         until = time.monotonic() + _PATIENCE
-        while self.in_safe_mode() or self.live_datanodes() < len(self.datanodes):
-            if time.monotonic() > until or not self.namenode.running:
-                raise ServerFailed(f"HDFS was not ready in {_PATIENCE:.0f} s: {self.namenode.tail()}", remedy="see its logs")
+        servers = [self.namenode, *self.datanodes]
+        while (safe := self.in_safe_mode()) or self.live_datanodes() < len(self.datanodes):
+            ended = [server for server in servers if not server.running]
+            if time.monotonic() > until or ended:
+                state = f"safe mode: {safe}, live DataNodes: {self.live_datanodes()}"
+                said = "\n".join(f"{server.name}:\n{server.tail()}" for server in ended or servers)
+                raise ServerFailed(f"HDFS is not ready ({state})\n{said}", remedy=f"see the logs beside {self.namenode.log}")
             time.sleep(0.1)
 
 
