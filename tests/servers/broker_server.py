@@ -6,10 +6,13 @@ import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from tests.servers.process import ServerProcess
 from tests.servers.proxy import TcpProxy
+
+#: Lines of a server's log that are told with a test that failed.
+_TOLD: Final = 60
 
 
 class BrokerServer(Protocol):
@@ -50,6 +53,11 @@ class Servers:
         if not server.process.running:
             server.process.start()
         return server
+
+    def said_since(self, moment: float) -> list[tuple[Path, str]]:
+        """The logs that were written after ``moment`` (seconds since 1970), and their last lines."""
+        logs = [log for log in sorted(self._directory.glob("*/*.log")) if log.stat().st_mtime >= moment]
+        return [(log, "\n".join(log.read_text(errors="replace").splitlines()[-_TOLD:])) for log in logs]
 
     def close(self) -> None:
         for server in self._made.values():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -14,3 +14,15 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     made = Servers(tmp_path_factory.mktemp("servers"))
     yield made
     made.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With a test that failed goes what servers said meanwhile."""
+    report = yield
+    servers = getattr(item, "funcargs", {}).get("servers")
+    if report.failed and isinstance(servers, Servers):
+        report.sections += [(f"end of {log.name}", tail) for log, tail in servers.said_since(call.start)]
+    return report
