@@ -12,6 +12,7 @@ from brokers.doubts import Doubts
 from brokers.rabbitmq.address import address_of
 from brokers.rabbitmq.connector import Connector
 from brokers.rabbitmq.failures import LinkFailed
+from brokers.rabbitmq.kept import Kept
 from brokers.rabbitmq.options import RabbitOptions
 from brokers.rabbitmq.publisher import RabbitPublisher
 from brokers.rabbitmq.reader import RabbitReader
@@ -27,6 +28,7 @@ class RabbitBroker:
     def __init__(self, url: BrokerUrl, options: RabbitOptions) -> None:
         self._address = address_of(url, options)
         self._doubts = Doubts()
+        self._kept = Kept()
         # pika logs every failed attempt with tracebacks; our errors say the same, once.
         library = logging.getLogger("pika")
         if library.level == logging.NOTSET:
@@ -57,13 +59,17 @@ class RabbitBroker:
     def keep(self, topics: Sequence[str], *, group: str, timeout: float = 30.0) -> None:
         """Make the group's queues. Raises as `create_topic` does."""
         self._administer(topics, timeout, lambda topology, topic, deadline: topology.queue(group, topic, deadline))
+        for topic in topics:
+            self._kept.add(topic, group)
 
     def forget(self, topics: Sequence[str], *, group: str, timeout: float = 30.0) -> None:
         """Delete the group's queues. Raises as `create_topic` does."""
+        for topic in topics:
+            self._kept.remove(topic, group)
         self._administer(topics, timeout, lambda topology, topic, deadline: topology.delete(group, topic, deadline))
 
     def publisher(self) -> Publisher:
-        return RabbitPublisher(Connector(self._address), self._doubts)
+        return RabbitPublisher(Connector(self._address), self._doubts, self._kept)
 
     def log_reader(self) -> LogReader:
         raise not_a_log(self.url)
@@ -72,7 +78,8 @@ class RabbitBroker:
         """Raises `ConfigurationError` for a wrong topic or a group without a name."""
         if not group:
             raise ConfigurationError(f"{self.url}: a reader needs the name of a group", remedy="name one")
-        return RabbitReader(Connector(self._address), [check_topic(topic) for topic in dict.fromkeys(topics)], group)
+        names = [check_topic(topic) for topic in dict.fromkeys(topics)]
+        return RabbitReader(Connector(self._address), names, group, self._kept)
 
     def _administer(self, topics: Sequence[str], timeout: float, action: Callable[[Topology, str, float], object]) -> None:
         """Do something for each topic, on a link of its own."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pika  # type: ignore[import-untyped]
 
+from brokers.rabbitmq.kept import Kept
 from brokers.rabbitmq.link import Channel
 from brokers.rabbitmq.sending import Sending
 from brokers.rabbitmq.topology import EXCHANGE
@@ -25,12 +26,14 @@ class Confirms:
     has got one, and what is left in the network then is stored later, beside its repetition.
     """
 
-    def __init__(self, channel: Channel, deadline: float, *, refuse: bool, unread: Callable[[str], None]) -> None:
-        """``refuse`` what goes to no queue; otherwise ``unread`` is called with a topic of which that is so.
+    def __init__(self, channel: Channel, deadline: float, *, kept: Kept, refuse: bool, unread: Callable[[str], None]) -> None:
+        """What goes to no queue comes back if it is of a topic that is ``kept``, or in any case with ``refuse``; otherwise
+        ``unread`` is called with a topic of which that is so.
 
         Raises `LinkFailed` and `TimeoutError`.
         """
         self.channel = channel
+        self._kept = kept
         self._refuse = refuse
         self._unread = unread
         self._topics: set[str] = set()
@@ -66,7 +69,7 @@ class Confirms:
                 message.value,
                 pika.BasicProperties(delivery_mode=_PERSISTENT, headers={"key": message.key}),
                 # What goes to no queue comes back as a whole: asking for that once for each topic is enough to warn.
-                self._refuse or message.topic not in self._topics,
+                self._refuse or message.topic not in self._topics or message.topic in self._kept,
             )
             self._topics.add(message.topic)
 
@@ -93,7 +96,7 @@ class Confirms:
         self._sending.answer(flying[1], stored=stored)
 
     def _on_return(self, _: Any, method: Any, __: Any, ___: bytes) -> None:
-        if self._refuse:
+        if self._refuse or method.routing_key in self._kept:
             self._sending.returned.add(method.routing_key)
         else:
             self._unread(method.routing_key)

@@ -11,6 +11,7 @@ from brokers.errors import BrokerError, PublishError, not_stored
 from brokers.rabbitmq.confirms import Confirms
 from brokers.rabbitmq.connector import Connector
 from brokers.rabbitmq.failures import LinkFailed, size_limit
+from brokers.rabbitmq.kept import Kept
 from brokers.rabbitmq.link import Link
 from brokers.rabbitmq.sending import MAX_KEY_BYTES, Sending
 from brokers.rabbitmq.topology import Topology
@@ -22,9 +23,10 @@ from telemetry.logs import logger
 class RabbitPublisher:
     """See `brokers.contract.Publisher`."""
 
-    def __init__(self, connector: Connector, doubts: Doubts) -> None:
+    def __init__(self, connector: Connector, doubts: Doubts, kept: Kept) -> None:
         self._connector = connector
         self._doubts = doubts
+        self._kept = kept
         self._options = connector.address.options
         self._confirms: Confirms | None = None
         self._log = logger("rabbitmq", broker=connector.address.url)
@@ -67,11 +69,7 @@ class RabbitPublisher:
                         refused[index] = self._too_large(messages[index], limit, "raise max_message_size of the server")
             return self._connector.describe(about, error)
         if sending.returned:
-            return PublishError(
-                f"{self._connector.address.url}: topic {min(sending.returned)!r}: it is kept for no group",
-                unacknowledged=(),
-                remedy="start a reader of it, or leave out unread=refuse",
-            )
+            return self._restored(link, sending.returned, deadline)
         if sending.rejected:
             return PublishError(
                 f"{self._connector.address.url}: topic {min(sending.rejected)!r}: a queue of the topic is full",
@@ -80,12 +78,37 @@ class RabbitPublisher:
             )
         return None
 
+    def _restored(self, link: Link, topics: set[str], deadline: float) -> BrokerError:
+        """Make the queues anew that this process knows of; why something was not stored."""
+        url, topic = self._connector.address.url, min(topics)
+        gone = {each: groups for each in topics if (groups := self._kept.groups(each))}
+        if not gone:
+            return PublishError(
+                f"{url}: topic {topic!r}: it is kept for no group",
+                unacknowledged=(),
+                remedy="start a reader of it, or leave out unread=refuse",
+            )
+        try:
+            for each, groups in gone.items():
+                for group in groups:
+                    Topology(link, self._options).queue(group, each, deadline)
+        except (LinkFailed, TimeoutError) as error:
+            link.fail(error)
+            return self._connector.describe(f"topic {min(gone)!r}", error)
+        names = ", ".join(sorted(gone[min(gone)]))
+        self._log.warning("the server had lost the queues of a topic: they are made anew", topics=sorted(gone))
+        return PublishError(
+            f"{url}: topic {min(gone)!r}: its queue for {names} was gone, and has been made anew",
+            unacknowledged=(),
+            remedy="publish it again",
+        )
+
     def _ready(self, link: Link, deadline: float) -> Confirms:
         """The link's channel for publishing."""
         if self._confirms is None or self._confirms.channel.link is not link:
             Topology(link, self._options).exchange(deadline)
             refuse = self._options.unread == "refuse"
-            self._confirms = Confirms(link.channel(deadline), deadline, refuse=refuse, unread=self._warn)
+            self._confirms = Confirms(link.channel(deadline), deadline, kept=self._kept, refuse=refuse, unread=self._warn)
         return self._confirms
 
     def _warn(self, topic: str) -> None:

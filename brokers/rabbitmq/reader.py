@@ -12,6 +12,7 @@ from brokers.errors import BrokerUnavailable
 from brokers.rabbitmq.connector import Connector
 from brokers.rabbitmq.failures import LinkFailed
 from brokers.rabbitmq.intake import Intake, Source, Tag
+from brokers.rabbitmq.kept import Kept
 from brokers.rabbitmq.topology import Topology
 
 #: Seconds for connecting, and for an answer of the server.
@@ -21,8 +22,9 @@ _PATIENCE: Final = 10.0
 class RabbitReader:
     """See `brokers.contract.QueueReader`. The first `poll` subscribes."""
 
-    def __init__(self, connector: Connector, topics: Sequence[str], group: str) -> None:
+    def __init__(self, connector: Connector, topics: Sequence[str], group: str, kept: Kept) -> None:
         self._connector = connector
+        self._kept = kept
         self._topics = topics
         self._group = group
         self._about = f"topic {', '.join(map(repr, topics))}, group {group!r}"
@@ -71,6 +73,7 @@ class RabbitReader:
                 intake = Intake(link, options, self._group)
                 for topic in self._topics:
                     intake.subscribe(topic, deadline)
+                    self._kept.add(topic, self._group)
             except (LinkFailed, TimeoutError) as error:
                 link.fail(error)
                 raise self._connector.describe(self._about, error) from error

@@ -54,6 +54,27 @@ def test_a_topic_that_is_kept_for_no_group_is_dropped_or_refused(server: RabbitS
             assert [delivery.value for delivery in take(reader, 20)] == [message.value for message in messages]
 
 
+def test_what_a_server_has_forgotten_is_made_anew_and_nothing_is_dropped(server: RabbitServer, topic: str) -> None:
+    """A server that was set up again, or lost what it was told, while a gateway publishes to a topic it keeps for its readers."""
+    broker = connect(server.url())
+    broker.keep([topic], group="tests")
+    messages = numbered(topic, "p", 0, 20)
+    with closing(broker.publisher()) as publisher:
+        publisher.publish([Message(topic, "p", b"before")])
+        connect(server.url()).forget([topic], group="tests")
+        with pytest.raises(PublishError) as caught:
+            publisher.publish(messages)
+        assert caught.value.unacknowledged == tuple(range(20))
+        assert caught.value.refused == ()
+        assert topic in caught.value.message
+        publisher.publish(messages)
+    with following(broker, topic) as reader:
+        assert [delivery.value for delivery in take(reader, 20)] == [message.value for message in messages]
+    broker.forget([topic], group="tests")
+    with closing(broker.publisher()) as publisher:
+        publisher.publish(messages)
+
+
 def test_the_servers_own_limit_refuses_what_is_larger_and_nothing_else(server: RabbitServer, topic: str) -> None:
     broker = connect(server.url())
     messages = [Message(topic, "key", value) for value in (b"before", bytes(5_000_000), b"after")]
