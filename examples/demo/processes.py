@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -13,9 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from schemas.errors import IoTCloudError
-
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
+from telemetry.stopping import die_with_parent
 
 
 class ProcessFailed(IoTCloudError):
@@ -105,7 +102,7 @@ class Process:
                 stdout=log,
                 stderr=log,
                 env=self._environment,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 (a single call into libc)
+                preexec_fn=die_with_parent,  # noqa: PLW1509 (a single call into libc)
             )
 
     def _watch(self) -> None:
@@ -146,7 +143,7 @@ def run_once(
             stdout=errors if output is None else stack.enter_context(output.open("wb")),
             stderr=errors,
             env={**os.environ, **environment},
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 (a single call into libc)
+            preexec_fn=die_with_parent,  # noqa: PLW1509 (a single call into libc)
         )
     try:
         return process.wait(timeout=deadline)
@@ -162,7 +159,3 @@ def tail(log: Path) -> str:
     """What a process said last."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1][:500] if lines else "it wrote nothing"
-
-
-def _die_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib.metadata
 import os
 import queue
@@ -42,15 +41,16 @@ from gateway_agent.host.messages import (
 from schemas.errors import ConfigurationError, IoTCloudError
 from schemas.topics import event_topic
 from settings import lines_of
+from telemetry.stopping import die_with_parent
 
-_PR_SET_PDEATHSIG: Final = 1
 #: Seconds in which the agent, when it is stopping, has to put the last events on its disk.
 _LAST_WORDS: Final = 30.0
 
 
 def main(arguments: list[str]) -> int:
     """Run one application until it ends or the agent is gone."""
-    _die_with_parent(int(arguments[1]))
+    # The end of the socket would come too late for a driver that hangs.
+    die_with_parent(int(arguments[1]))
     # A Ctrl-C at the agent's terminal reaches its children too; it is the agent that stops them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     link: Link[ToChild] = Link(socket.socket(fileno=int(arguments[0])), ToChild)
@@ -188,13 +188,6 @@ class Child:
     def _end(self, kind: Any, detail: str) -> None:
         with contextlib.suppress(LinkBroken):
             self._link.send(End(kind, detail))
-
-
-def _die_with_parent(parent: int) -> None:
-    """The kernel kills this process when the agent dies; the socket's end would come too late for one that hangs."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _lines(origin: str) -> dict[tuple[str, ...], int]:

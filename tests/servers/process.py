@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -12,9 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from schemas.errors import IoTCloudError
-
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
+from telemetry.stopping import die_with_parent
 
 
 class ServerFailed(IoTCloudError):
@@ -69,7 +66,7 @@ class ServerProcess:
                 stderr=log,
                 env=self._environment,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 (a single call into libc)
+                preexec_fn=die_with_parent,  # noqa: PLW1509 (a single call into libc)
             )
         until = time.monotonic() + self._deadline
         while not self._ready():
@@ -103,7 +100,3 @@ class ServerProcess:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)
-
-
-def _die_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
