@@ -47,14 +47,18 @@ class Recomputation:
 
     def rows(
         self, corrections: Iterable[Correction], marks: Mapping[PartitionKey, Sequence[Mark]], session: Session
-    ) -> dict[str, list[pl.DataFrame]]:
-        """Whole result rows of the windows, by their table, from all that the log holds of them now."""
+    ) -> tuple[dict[str, list[pl.DataFrame]], set[tuple[str, int]]]:
+        """Whole result rows of the windows, by their table, from all that the log holds of them now.
+
+        And the windows, by name and start, that have none: the log no longer holds all of them.
+        """
         wanted = {(correction.window, correction.start) for correction in corrections}
         windows = {window.name: window for window in self.windows}
         wanted = {(name, start) for name, start in wanted if name in windows}
-        wanted -= self._gone(wanted, marks, session)
+        gone = self._gone(wanted, marks, session)
+        wanted -= gone
         if not wanted:
-            return {}
+            return {}, gone
         least = min(start for _, start in wanted)
         most = max(start + windows[name].size for name, start in wanted)
         kept: dict[tuple[str, int], list[pl.DataFrame]] = {}
@@ -68,7 +72,7 @@ class Recomputation:
             window = windows[name]
             rows = rows_of(window, start, merge_of(window, partials), pane=LATE, updated_at=now)
             found.setdefault("sessions" if window.gap else "aggregates", []).append(rows)
-        return found
+        return found, gone
 
     def _partitions(self, session: Session) -> Iterator[tuple[LogReader, str, int]]:
         for source in self.sources:
@@ -154,10 +158,12 @@ class Corrector:
         asked: list[Asked] = self._state.corrections()
         if not asked:
             return 0
-        found = self._recomputation.rows([entry.correction for entry in asked], self._state.marks(), self._session)
+        corrections = [entry.correction for entry in asked]
+        found, gone = self._recomputation.rows(corrections, self._state.marks(), self._session)
         self._write({table: with_others(pl.concat(rows, how="diagonal"), table) for table, rows in found.items()})
         self._state.settled(asked)
-        self._session.counts.add("corrected_windows", len(asked))
+        corrected = sum((correction.window, correction.start) not in gone for correction in corrections)
+        self._session.counts.add("corrected_windows", corrected)
         return len(asked)
 
     def close(self, given_up: Callable[[], bool] = lambda: False) -> None:

@@ -90,6 +90,7 @@ def test_a_window_whose_beginning_has_expired_keeps_its_row(tmp_path: Path) -> N
     assert written == []
     assert state.corrections() == []
     assert session.counts.job()["uncorrectable_windows"] == 1
+    assert session.counts.job()["corrected_windows"] == 0
     session.close()
     state.close()
 
