@@ -1,16 +1,22 @@
 """A topic that moves to another transport: what comes waits until the old one has nothing of it left, so that its order holds.
 
-A waiting row has the number of its transport negated, and no publisher sees it. When the last row of the topic with another
-transport is gone, the waiting ones go behind all others of theirs: a publisher never looks back.
+A waiting row has the number of its transport negated, and no publisher sees it. When the last row of the topic that can be
+seen is gone, waiting ones go behind all others of their transport, for a publisher never looks back: a piece of bounded size
+in one transaction, and the next when that is published.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from gateway_agent.outbox.ledger import Ledger
 from gateway_agent.outbox.records import Held
 from gateway_agent.outbox.stream import Stream
+
+#: Rows that are let go on together, and bytes of them unless the first has more: SQLite writes all of a row anew.
+_PIECE_ROWS: Final = 1_024
+_PIECE_BYTES: Final = 4 << 20
 
 
 def move(ledger: Ledger, stream: Stream, transport: str) -> None:
@@ -24,9 +30,9 @@ def move(ledger: Ledger, stream: Stream, transport: str) -> None:
 
 
 def release(ledger: Ledger, streams: Iterable[int]) -> None:
-    """Let those of the topics go on, by the numbers of their streams, whose old transport has nothing of them left."""
+    """Let those of the topics go on, by the numbers of their streams, of which no publisher can see anything."""
     for stream in filter(None, map(ledger.stream, streams)):
-        if stream.waits and not _is_elsewhere(ledger, stream, 0):
+        if stream.waits and not _is_seen(ledger, stream):
             _release(ledger, stream)
 
 
@@ -52,12 +58,33 @@ def _is_elsewhere(ledger: Ledger, stream: Stream, number: int) -> bool:
     return found is not None
 
 
+def _is_seen(ledger: Ledger, stream: Stream) -> bool:
+    """Whether a publisher can see rows of a topic that waits."""
+    if stream.piece is None:
+        return _is_elsewhere(ledger, stream, 0)
+    found = ledger.connection.execute(
+        "SELECT 1 FROM frames WHERE id BETWEEN ? AND ? AND transport > 0 AND stream = ? LIMIT 1", (*stream.piece, stream.id)
+    ).fetchone()
+    return found is not None
+
+
 def _release(ledger: Ledger, stream: Stream) -> None:
-    execute = ledger.connection.execute
-    first, last = execute("SELECT min(id), max(id) FROM frames WHERE transport < 0 AND stream = ?", (stream.id,)).fetchone()
-    if first is not None:
-        shift = ledger.take_ids(last - first + 1) - first
-        execute("UPDATE frames SET id = id + ?, transport = -transport WHERE transport < 0 AND stream = ?", (shift, stream.id))
-    stream.waits = False
+    waiting = ledger.connection.execute(
+        "SELECT id, length(body) FROM frames WHERE transport = ? AND stream = ? ORDER BY id LIMIT ?",
+        (-ledger.transport(stream.transport), stream.id, _PIECE_ROWS + 1),
+    ).fetchall()
+    piece: list[int] = []
+    size = 0
+    for number, length in waiting[:_PIECE_ROWS]:
+        size += length
+        if piece and size > _PIECE_BYTES:
+            break
+        piece.append(number)
+    first = ledger.take_ids(len(piece))
+    ledger.connection.executemany(
+        "UPDATE frames SET id = ?, transport = -transport WHERE id = ?", [(first + at, number) for at, number in enumerate(piece)]
+    )
+    stream.waits = len(piece) < len(waiting)
+    stream.piece = (first, first + len(piece) - 1) if stream.waits else None
     # It names a row that is elsewhere now; the next drop begins a record of its own.
     stream.open_drop = None

@@ -33,6 +33,8 @@ class Stream:
     transport: str = ""
     #: It has moved, and its new frames wait for the old transport to be rid of it (`outbox.moving`).
     waits: bool = False
+    #: The first and last id of what goes on of it meanwhile, when that is known: no publisher can see other rows of it.
+    piece: tuple[int, int] | None = None
     open_drop: OpenDrop | None = None
 
     def write(self, connection: sqlite3.Connection) -> None:

@@ -127,6 +127,40 @@ def test_records_that_the_old_broker_refuses_go_along(outbox: Outbox) -> None:
     assert values(moved) == [1.0]
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_long_backlog_goes_on_piece_by_piece(tmp_path: Path, restarted: bool) -> None:
+    """Guarantee: no transaction grows with what has waited, and the order holds from piece to piece."""
+    outbox = opened(tmp_path)
+    accept(outbox, OLD, 0)
+    large = tails([0.5] * 40_000)
+    for _ in range(9):
+        outbox.accept(Batch("app", [Offer(Route(TOPIC, NEW, READING), large)]))
+    settled(outbox, take(outbox, OLD))
+    firsts: list[int] = []
+    pieces, after = 0, -1
+    while piece := of_topic(take(outbox, NEW, after)):
+        after = piece[-1].id
+        assert of_topic(take(outbox, NEW, after)) == [], "the next goes on when this is published"
+        firsts += [frame.first for frame in piece]
+        pieces += 1
+        if pieces == 1:
+            accept(outbox, NEW, 1)
+            if restarted:
+                outbox.close()
+                outbox = opened(tmp_path)
+                assert of_topic(take(outbox, NEW)) == piece
+        settled(outbox, piece)
+    assert pieces > 2
+    assert firsts == sorted(set(firsts))
+    state = next(topic for topic in outbox.status().topics if topic.topic == TOPIC)
+    assert state.accepted == state.published == 9 * 40_000 + 2
+    outbox.close()
+
+
+def of_topic(frames: list[Held]) -> list[Held]:
+    return [frame for frame in frames if frame.topic == TOPIC and frame.count]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_happens_every_topic_leaves_whole_and_in_order(tmp_path: Path, seed: int) -> None:
