@@ -6,10 +6,12 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from gateway_agent.outbox import Batch, Held, Offer, Outbox, Route
 from schemas.frame import encode_tail
 from schemas.registry import shipped
+from tests.gateway_agent.kit import Account
 
 READING = shipped("Reading")
 BLOB = shipped("Blob")
@@ -36,6 +38,15 @@ def blob_tail(size: int) -> bytes:
 
 def batch(values: Sequence[float], where: Route | None = None, *, state: bytes | None = None) -> Batch:
     return Batch("app", [Offer(where or route(), tails(values))], state)
+
+
+def open_outbox(directory: Path, **options: Any) -> Outbox:
+    return Outbox(directory, gateway=GATEWAY, transports=[MAIN], **options)
+
+
+def values(bodies: Sequence[bytes]) -> list[float]:
+    """The values of the events in these bodies."""
+    return [event["value"] for event in Account(bodies).events]
 
 
 def publish_all(outbox: Outbox, transport: str = MAIN) -> list[Held]:
