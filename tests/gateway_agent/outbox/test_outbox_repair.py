@@ -11,18 +11,14 @@ from typing import Any
 
 import pytest
 
-from gateway_agent.outbox import Batch, Offer, Outbox, OutboxDamaged, OutboxError, Route
+from gateway_agent.outbox import Batch, Offer, OutboxDamaged, OutboxError, Route
 from gateway_agent.outbox.account import account_of
 from gateway_agent.outbox.inspect import inspect_outbox
 from gateway_agent.outbox.layout import open_file
 from gateway_agent.outbox.salvage import salvage
-from tests.gateway_agent.outbox.kit import BLOB, GATEWAY, MAIN, batch, blob_tail, break_a_leaf, publish_all
+from tests.gateway_agent.outbox.kit import BLOB, GATEWAY, MAIN, batch, blob_tail, break_a_leaf, open_outbox, publish_all
 
 LATER = 1_900_000_000_000_000
-
-
-def open_outbox(directory: Path) -> Outbox:
-    return Outbox(directory, gateway=GATEWAY, transports=[MAIN])
 
 
 def filled(directory: Path) -> None:
