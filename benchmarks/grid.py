@@ -46,7 +46,7 @@ QUICK_RATES: Final = (10, 100)
 PUBLISHED_ON: Final = "activemq"
 PUBLISHED: Final = Cell(size=7_680, rate=30)
 PUBLISHED_MS: Final = 300
-CLIENTS: Final = (1, 2, 5, 10, 20, 40)
+CLIENTS: Final = (1, 2, 5, 10, 20, 40, 100, 200)
 NOTE: Final = "a gateway's agent, a process that answers each event with a command, and the server on one machine"
 
 
