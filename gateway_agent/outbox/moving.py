@@ -70,7 +70,7 @@ def _is_seen(ledger: Ledger, stream: Stream) -> bool:
 
 def _release(ledger: Ledger, stream: Stream) -> None:
     waiting = ledger.connection.execute(
-        "SELECT id, length(body) FROM frames WHERE transport = ? AND stream = ? ORDER BY id LIMIT ?",
+        "SELECT id, coalesce(length(body), 0) FROM frames WHERE transport = ? AND stream = ? ORDER BY id LIMIT ?",
         (-ledger.transport(stream.transport), stream.id, _PIECE_ROWS + 1),
     ).fetchall()
     piece: list[int] = []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -154,6 +156,27 @@ def test_a_long_backlog_goes_on_piece_by_piece(tmp_path: Path, restarted: bool) 
     assert firsts == sorted(set(firsts))
     state = next(topic for topic in outbox.status().topics if topic.topic == TOPIC)
     assert state.accepted == state.published == 9 * 40_000 + 2
+    outbox.close()
+
+
+def test_damage_to_what_waits_costs_one_frame(tmp_path: Path) -> None:
+    """Guarantee: a row of which nothing is left of its body stops neither its topic nor the outbox."""
+    outbox = opened(tmp_path)
+    accept(outbox, OLD, 0)
+    for number in (1, 2, 3):
+        accept(outbox, NEW, number)
+    outbox.close()
+    with closing(sqlite3.connect(tmp_path / "outbox.sqlite")) as connection, connection:
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute("UPDATE sqlite_schema SET sql = replace(sql, 'body BLOB NOT NULL', 'body BLOB') WHERE name = 'frames'")
+    with closing(sqlite3.connect(tmp_path / "outbox.sqlite")) as connection, connection:
+        (damaged,) = connection.execute("SELECT id FROM frames WHERE transport < 0 AND count > 0 ORDER BY id LIMIT 1").fetchone()
+        connection.execute("UPDATE frames SET body = NULL WHERE id = ?", (damaged,))
+    outbox = opened(tmp_path)
+    settled(outbox, take(outbox, OLD))
+    assert values(take(outbox, NEW)) == [2.0, 3.0]
+    assert outbox.failed is None
+    assert outbox.status().damaged == 1
     outbox.close()
 
 
