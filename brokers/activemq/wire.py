@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from brokers.prompt import confirm_received
 from brokers.resolving import addresses_of
 
 T = TypeVar("T")
@@ -24,8 +25,6 @@ T = TypeVar("T")
 #: Seconds between looks at whether somebody ended the connection.
 _LOOK_EVERY: Final = 0.2
 _CHUNK: Final = 1 << 16
-#: Of Linux.
-_QUICK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 
 
 class Wire:
@@ -68,14 +67,9 @@ class Wire:
         return self._sending.locked()
 
     def receive(self, wait: float) -> bytes | None:
-        """What there is; empty when the server closed the connection, None when nothing came for ``wait`` seconds.
-
-        What came before is confirmed first. ActiveMQ's server holds a small frame back until those before it are confirmed, and
-        the operating system would let it wait for that (40 ms on Linux).
-        """
-        if _QUICK is not None:
-            with contextlib.suppress(OSError):  # the read below tells of it
-                self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK, 1)
+        """What there is; empty when the server closed the connection, None when nothing came for ``wait`` seconds."""
+        # ActiveMQ's server has no TCP_NODELAY.
+        confirm_received(self._socket)
         try:
             return self._complete(partial(self._socket.recv, _CHUNK), select.POLLIN, time.monotonic() + wait)
         except TimeoutError:

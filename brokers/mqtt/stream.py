@@ -8,10 +8,11 @@ import ssl
 from collections.abc import Iterator
 from typing import Final
 
+from brokers.prompt import confirm_received
+
 _CHUNK: Final = 1 << 16
-#: Of Linux: what is sent meanwhile goes out in full segments, and what came is confirmed without delay.
+#: Of Linux: what is sent meanwhile goes out in full segments.
 _CORK: Final[int | None] = getattr(socket, "TCP_CORK", None)
-_QUICK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)
 
 
 class Stream:
@@ -42,17 +43,16 @@ class Stream:
     def confirm(self) -> None:
         """Confirm what has come, before waiting for more.
 
-        A server without TCP_NODELAY, as mosquitto is, holds small packets back until then: so they gather while those before
-        them are taken in, and none waits for the delayed confirmation of the operating system.
+        mosquitto has no TCP_NODELAY: so small packets gather while those before them are taken in, and none waits longer.
         """
-        self._set(_QUICK, 1)
+        confirm_received(self._socket)
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
         """Send what is sent meanwhile in as few segments as it needs."""
-        self._set(_CORK, 1)
+        self._cork(1)
         yield
-        self._set(_CORK, 0)
+        self._cork(0)
 
     def close(self) -> None:
         self._socket.close()
@@ -63,7 +63,7 @@ class Stream:
     def setblocking(self, flag: bool) -> None:
         self._socket.setblocking(flag)
 
-    def _set(self, option: int | None, value: int) -> None:
-        if option is not None:
+    def _cork(self, value: int) -> None:
+        if _CORK is not None:
             with contextlib.suppress(OSError):  # whoever reads or sends next is told
-                self._socket.setsockopt(socket.IPPROTO_TCP, option, value)
+                self._socket.setsockopt(socket.IPPROTO_TCP, _CORK, value)
