@@ -13,7 +13,7 @@ from pathlib import Path
 from zlib import crc32
 
 from brokers.contract import Message
-from brokers.errors import BrokerUnavailable, PublishError
+from brokers.errors import BrokerUnavailable, not_stored
 from iotcloud_spool.directory import Name, Spool, Topic, sync, write
 from schemas.errors import ConfigurationError, IoTCloudError
 
@@ -59,7 +59,7 @@ class SpoolPublisher:
             except BrokerUnavailable as error:
                 failed.update(dict.fromkeys(positions, error))
         if failed or refused:
-            raise _publish_error(len(messages), failed, refused)
+            raise not_stored(len(messages), failed, refused)
 
     def close(self) -> None:
         self._closing.set()
@@ -102,14 +102,3 @@ def _written(topic: Topic, messages: Sequence[Message]) -> Iterator[list[Path]]:
     finally:
         for file in files:
             file.unlink(missing_ok=True)
-
-
-def _publish_error(count: int, failed: dict[int, IoTCloudError], refused: dict[int, IoTCloudError]) -> PublishError:
-    first = next(iter((failed or refused).values()))
-    unacknowledged = tuple(sorted({*failed, *refused}))
-    return PublishError(
-        f"{len(unacknowledged)} of {count} messages not stored: {first.message}",
-        unacknowledged=unacknowledged,
-        refused=tuple(sorted(refused)),
-        remedy=first.remedy,
-    )
