@@ -21,6 +21,20 @@ from schemas.frame import decode_frame, identity
 from schemas.registry import Schemas
 
 ROOT = Path(__file__).parent.parent.parent
+
+
+def run_to_its_end(file: Path, *, within: float = 60.0) -> subprocess.CompletedProcess[str]:
+    """An agent that should not get far, in a process of its own; what it said."""
+    return subprocess.run(
+        [sys.executable, "-m", "gateway_agent", "run", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=within,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import pytest
 from gateway_agent.__main__ import main
 from gateway_agent.config import load_config
 from schemas.errors import ConfigurationError
-from tests.gateway_agent.kit import ROOT
+from tests.gateway_agent.kit import run_to_its_end
 
 GOOD = """\
 [gateway]
@@ -184,14 +182,7 @@ def test_what_the_system_refuses_to_an_agent_that_starts_is_an_error_with_its_pl
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         file = write(tmp_path, GOOD.replace(change[0], change[1].replace("{port}", str(port))))
-        ended = subprocess.run(
-            [sys.executable, "-m", "gateway_agent", "run", str(file)],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        ended = run_to_its_end(file)
     assert ended.returncode == 1
     assert expected.format(folder=tmp_path, port=port) in ended.stderr
     assert "Try: " in ended.stderr

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -15,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway_agent.__main__ import main
-from tests.gateway_agent.kit import ROOT, Account, agent, bodies, eventually
+from tests.gateway_agent.kit import ROOT, Account, agent, bodies, eventually, run_to_its_end
 
 pytestmark = pytest.mark.slow
 
@@ -134,14 +131,7 @@ def test_a_second_agent_on_the_same_data_is_refused(configuration: Callable[[str
     file = configuration(COUNT)
     with agent(file) as running:
         eventually(running.status)
-        second = subprocess.run(
-            [sys.executable, "-m", "gateway_agent", "run", str(file)],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        second = run_to_its_end(file, within=30)
     assert second.returncode == 1
     assert "another process has it open" in second.stderr
 

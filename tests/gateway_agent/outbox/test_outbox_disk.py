@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gateway_agent.outbox import Batch, Offer, OutboxError
+from gateway_agent.outbox import Batch, Offer, Outbox, OutboxError
 from tests.gateway_agent.kit import eventually
 from tests.gateway_agent.outbox.kit import BLOB, MAIN, Route, batch, blob_tail, open_outbox, publish_all, values
 
@@ -94,17 +94,24 @@ class Sick:
         return self.connection.execute(statement, *rest)
 
 
+def sicken(outbox: Outbox, *failing: str) -> Sick:
+    """Have the disk fail, for statements that begin like this too."""
+    ledger: Any = outbox._ledger
+    with outbox._books:
+        sick = ledger.connection = Sick(ledger.connection)
+        sick.failing = failing
+    return sick
+
+
 def test_counts_are_right_after_a_disk_on_which_nothing_could_even_be_taken_back(tmp_path: Path) -> None:
     outbox = open_outbox(tmp_path)
     outbox.accept(batch([1.0]))
-    ledger: Any = outbox._ledger
-    with outbox._books:
-        ledger.connection = Sick(ledger.connection)
+    sick = sicken(outbox)
     done: list[Any] = []
     outbox.submit(batch([2.0, 3.0]), done.append)
     eventually(lambda: "I/O error" in outbox.status().refusing)
     assert done == []
-    ledger.connection.well = True
+    sick.well = True
     eventually(lambda: done, what="the batch accepted")
     status = outbox.status()
     assert (done, status.accepted, status.buffered_events) == ([None], 3, 3)
@@ -115,14 +122,11 @@ def test_counts_are_right_after_a_disk_on_which_nothing_could_even_be_taken_back
 def test_a_disk_that_cannot_be_read_for_a_while_ends_nothing(tmp_path: Path) -> None:
     outbox = open_outbox(tmp_path)
     outbox.accept(batch([1.0]))
-    ledger: Any = outbox._ledger
-    with outbox._books:
-        ledger.connection = Sick(ledger.connection)
-        ledger.connection.failing = ("SELECT",)
+    sick = sicken(outbox, "SELECT")
     assert outbox.hand_out(MAIN, after=-1, timeout=0.1) == []
     assert "I/O error" in outbox.status().refusing
     assert outbox.failed is None
-    ledger.connection.well = True
+    sick.well = True
     assert values([held.body for held in publish_all(outbox)]) == [1.0]
     eventually(lambda: outbox.status().refusing == "")
     outbox.close()
@@ -131,9 +135,7 @@ def test_a_disk_that_cannot_be_read_for_a_while_ends_nothing(tmp_path: Path) -> 
 def test_what_is_let_go_of_is_remembered_without_its_body_while_the_disk_is_away(tmp_path: Path) -> None:
     outbox = open_outbox(tmp_path)
     outbox.accept(batch([1.0]))
-    ledger: Any = outbox._ledger
-    with outbox._books:
-        ledger.connection = Sick(ledger.connection)
+    sick = sicken(outbox)
     held = outbox.hand_out(MAIN, after=-1)
     outbox.let_go(held)
     eventually(lambda: outbox.status().refusing)
@@ -141,7 +143,7 @@ def test_what_is_let_go_of_is_remembered_without_its_body_while_the_disk_is_away
     kept = gc.get_referents(*(one for left in list(outbox._committer._queue._settlements) for one in left.published))
     assert kept
     assert bodies.isdisjoint(map(id, kept))
-    ledger.connection.well = True
+    sick.well = True
     eventually(lambda: outbox.status().published == 1)
     outbox.close()
 
