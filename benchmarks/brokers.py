@@ -264,7 +264,7 @@ def main(arguments: list[str]) -> int:
             with tempfile.TemporaryDirectory(prefix="iotcloud-bench-") as folder, running(name, Path(folder)) as url:
                 rows += [compare(Case(name, url, events), rounds=rounds, seconds=seconds) for events in EVENTS]
     except IoTCloudError as error:
-        sys.stderr.write(f"Error: {error}\n" + (f"Try: {error.remedy}\n" if error.remedy else ""))
+        sys.stderr.write(error.told)
         return 2
     load.append(os.getloadavg()[0])
     _show(rows)

@@ -180,5 +180,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except IoTCloudError as error:
-        sys.stderr.write(f"Error: {error.message}\n" + (f"Try: {error.remedy}\n" if error.remedy else ""))
+        sys.stderr.write(error.told)
         sys.exit(1)

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(import_module(f"gateway_agent.cli.{given.command}").run(given))
     except IoTCloudError as error:
-        sys.stderr.write(f"Error: {error.message}\n" + (f"Try: {error.remedy}\n" if error.remedy else ""))
+        sys.stderr.write(error.told)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return part(given[1:])
     except IoTCloudError as error:
-        sys.stderr.write(f"Error: {error.message}\n" + (f"Try: {error.remedy}\n" if error.remedy else ""))
+        sys.stderr.write(error.told)
         return 1
 
 

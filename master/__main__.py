@@ -37,9 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _COMMANDS[name](arguments)
     except IoTCloudError as error:
-        print(f"Error: {error.message}", file=sys.stderr)
-        if error.remedy:
-            print(f"Try: {error.remedy}", file=sys.stderr)
+        sys.stderr.write(error.told)
         return 2
 
 

@@ -1,7 +1,7 @@
 """The error hierarchy shared by every layer.
 
 An error that reaches a person says what happened, where, and what to do: ``message`` carries the
-first two, ``remedy`` the third. Command lines print them as ``Error:`` and ``Try:`` on stderr.
+first two, ``remedy`` the third. Command lines write both on stderr, as `IoTCloudError.told`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ class IoTCloudError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.remedy})" if self.remedy else self.message
+
+    @property
+    def told(self) -> str:
+        """Lines for whoever has given a command: ``Error:`` and, if there is a remedy, ``Try:``."""
+        return f"Error: {self.message}\n" + (f"Try: {self.remedy}\n" if self.remedy else "")
 
 
 class ConfigurationError(IoTCloudError):

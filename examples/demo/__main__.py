@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     except IoTCloudError as error:
         if given.json:
             sys.stdout.write(json.dumps({"ok": False, "failed": [str(error)]}) + "\n")
-        sys.stderr.write(f"Error: {error.message}\n" + (f"Try: {error.remedy}\n" if error.remedy else ""))
+        sys.stderr.write(error.told)
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")

@@ -23,13 +23,13 @@ def run(given: argparse.Namespace) -> int:
         check_places(loaded)
     except IoTCloudError as error:
         wrong += 1
-        _tell(error)
+        sys.stderr.write(error.told)
     for name in loaded.config.applications:
         try:
             channels = check_application(loaded, name)
         except IoTCloudError as error:
             wrong += 1
-            _tell(error)
+            sys.stderr.write(error.told)
         else:
             sys.stdout.write(f"✓ {name}: " + (", ".join(channels) or "no channels") + "\n")
     if not wrong:
@@ -37,7 +37,3 @@ def run(given: argparse.Namespace) -> int:
             f"✓ {given.file}: {len(loaded.config.applications)} applications, {len(loaded.config.transports)} transports\n"
         )
     return 1 if wrong else 0
-
-
-def _tell(error: IoTCloudError) -> None:
-    sys.stderr.write(f"Error: {error.message}\n" + (f"Try: {error.remedy}\n" if error.remedy else ""))

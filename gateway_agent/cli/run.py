@@ -49,7 +49,7 @@ def run(given: argparse.Namespace) -> int:
         log.error("the outbox was found damaged: the agent starts again and repairs it", reason=failed.message)
         repaired = now
     if failed is not None:
-        sys.stderr.write(f"Error: {failed.message}\nTry: {failed.remedy}\n")
+        sys.stderr.write(failed.told)
         return 1
     return 0
 

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except IoTCloudError as error:
-        sys.stderr.write(f"Error: {error.message}\n" + (f"Try: {error.remedy}\n" if error.remedy else ""))
+        sys.stderr.write(error.told)
         return 2
     (print_json if options.json else print_table)(report)
     return report.status
